@@ -1,0 +1,165 @@
+"""The manifest of a package: what is in it, what it takes and gives, what it needs. Its sha256 is the version's digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from quarterdeck.errors import PackageRefused
+from quarterdeck.schema import Frozen, Name, Prediction, Row, Schema
+
+MANIFEST = "manifest.json"
+MANIFEST_SCHEMA: Literal[1] = 1
+Form = Literal["lightgbm-text", "skops", "joblib"]
+"""How the model is stored and served. `lightgbm-text` needs no Python environment; `skops` and `joblib` need theirs exactly."""
+Trust = Literal["data", "code"]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+_SAFE_PATH = re.compile(r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*$")
+
+
+class FileEntry(Frozen):
+    """One file of the package. `path` is its name inside the package; its bytes live as a blob under its digest."""
+
+    path: str
+    size: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    @field_validator("path")
+    @classmethod
+    def _relative(cls, value: str) -> str:
+        if not _SAFE_PATH.match(value) or ".." in value:
+            raise ValueError("a package path is lower-case, relative and has no '..'")
+        return value
+
+
+class Environment(Frozen):
+    """What the model was made with, and what it needs to be loaded again."""
+
+    python: str = Field(description="Interpreter version, e.g. 3.11.7.")
+    libraries: dict[str, str] = Field(default_factory=dict, description="Distribution name → version, as installed when built.")
+    variables: list[str] = Field(default_factory=list, description="Names of environment variables the model needs; never values.")
+
+
+class GoldenRow(Frozen):
+    """A stored input with the answer that must come out again before the version may serve."""
+
+    row: Row
+    expected: Prediction
+
+
+class Scenario(Frozen):
+    """A named test: rows in, expectations out; run by `quarterdeck package test`."""
+
+    name: str
+    description: str = ""
+    rows: list[Row]
+    expect: list[Prediction] = Field(default_factory=list, description="Expected answers by row; empty: must merely answer.")
+    tolerance: float = 1e-9
+
+
+class DataSummary(Frozen):
+    """Training or validation data: its digest and shape; the rows themselves only where the builder asked for it."""
+
+    rows: int
+    digest: Digest
+    columns: list[str]
+    source: str = ""
+
+
+class Proof(Frozen):
+    """What was compared when the served form was made from the original model, and the largest difference seen."""
+
+    rows: int
+    labels_different: int
+    largest_difference: float
+    tolerance: float
+
+
+class Manifest(Frozen):
+    """Everything about a version. Serialised canonically, so that the same input gives the same digest."""
+
+    manifest: Literal[1] = Field(MANIFEST_SCHEMA, description="Schema number of this document.")
+    model: Name
+    form: Form
+    trust: Trust = Field("data", description="`code` means that loading runs code from the package; a deployment must allow it by name.")
+    data_schema: Schema = Field(alias="schema")
+    files: list[FileEntry]
+    environment: Environment
+    golden: Annotated[list[GoldenRow], Field(min_length=1)]
+    golden_tolerance: float = 1e-9
+    scenarios: list[Scenario] = Field(default_factory=list)
+    metrics: dict[str, float] = Field(default_factory=dict)
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    search_space: dict[str, Any] = Field(default_factory=dict)
+    training: DataSummary | None = None
+    validation: DataSummary | None = None
+    proof: Proof | None = None
+    card: str = Field("", description="Model card, Markdown.")
+    description: str = ""
+    run: str = ""
+    parent: Digest | None = None
+    commit: str = ""
+    producer: str = ""
+
+    model_config = {**Frozen.model_config, "populate_by_name": True}
+
+    def canonical(self) -> bytes:
+        """The document's bytes: sorted keys, no spaces, UTF-8; these are stored and these are digested."""
+        document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+    @property
+    def digest(self) -> str:
+        """``sha256:…`` of the canonical bytes."""
+        return digest_of(self.canonical())
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(entry.size for entry in self.files)
+
+    def file(self, path: str) -> FileEntry:
+        """The entry of one file.
+
+        Raises:
+            PackageRefused: ``file-missing`` where the manifest does not list it.
+        """
+        for entry in self.files:
+            if entry.path == path:
+                return entry
+        raise PackageRefused(f"The package does not list {path}.", code="file-missing", kind="package", name=self.model)
+
+    @classmethod
+    def parse(cls, raw: bytes, expected: str | None = None) -> Manifest:
+        """Read a manifest from stored bytes.
+
+        Args:
+            raw: the stored bytes.
+            expected: digest that the bytes must have, where the caller knows it.
+
+        Raises:
+            PackageRefused: ``digest-mismatch`` or ``manifest-invalid``.
+        """
+        if expected is not None and digest_of(raw) != expected:
+            raise PackageRefused("manifest.json does not have the digest that was asked for.", code="digest-mismatch",
+                                 kind="package", name=MANIFEST, hint="Publish the package again from its source.")
+        try:
+            found = cls.model_validate_json(raw)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise PackageRefused(f"manifest.json is not a manifest: {place}: {first['msg']}.", code="manifest-invalid",
+                                 kind="package", name=MANIFEST) from None
+        if found.canonical() != raw:
+            raise PackageRefused("manifest.json is not in canonical form.", code="manifest-invalid", kind="package", name=MANIFEST)
+        return found
+
+
+def digest_of(data: bytes) -> str:
+    """``sha256:`` + hex digest of some bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()

@@ -1,0 +1,137 @@
+"""What passes between the one who decides (deployer or operator) and the nodes: plans down, reports up."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from quarterdeck.manifest import Digest
+from quarterdeck.schema import Frozen, Name
+
+PLAN_SCHEMA: Literal[1] = 1
+Role = Literal["main", "challenger"]
+AccessMode = Literal["public", "instance", "project"]
+RecordMode = Literal["spooled", "off"]
+LoadState = Literal["fetching", "loading", "ready", "failed"]
+
+
+class VersionRef(Frozen):
+    """One immutable version: where it lies and which bytes it must be."""
+
+    model: Name
+    version: Annotated[int, Field(ge=1)]
+    digest: Digest
+    trust: Literal["data", "code"] = Field("data", description="What the deployment allows: `code` lets the package run code when loaded.")
+
+    def __str__(self) -> str:
+        return f"{self.model} v{self.version}"
+
+
+class Mirror(Frozen):
+    """Where a main node sends copies of its rows, and how much it may hold back meanwhile."""
+
+    url: str = Field(description="Base URL of the challenger node.")
+    version: VersionRef
+    token: str = Field(repr=False, description="Bearer token that the challenger node knows by its SHA-256.")
+    queue_rows: int = 10_000
+    queue_bytes: int = 16 * 2**20
+    max_age_seconds: float = 10.0
+    batch_rows: int = 256
+    timeout_seconds: float = 5.0
+
+
+class Key(Frozen):
+    """One API key as nodes know it: by digest only."""
+
+    id: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    project: str = Field(description="The project it opens; `*` for an instance-wide key.")
+    scopes: list[Literal["predict", "feedback", "read", "mirror"]]
+    expires: float | None = Field(None, description="Unix seconds, UTC.")
+
+
+class DeploymentPlan(Frozen):
+    """What one node does for one deployment in one role."""
+
+    name: Name
+    project: Name = "default"
+    service: str = ""
+    stage: Name = "dev"
+    role: Role
+    revision: int = Field(description="The number that answers name; rises whenever `active` moves.")
+    generation: int = Field(0, description="The wish that this plan serves; nodes try failed versions again when it rises, and echo it.")
+    active: VersionRef | None = Field(description="Answers requests; None: nothing has been proven yet.")
+    resident: list[VersionRef] = Field(description="Held in memory and proven, `active` among them.")
+    access: AccessMode = "instance"
+    records: RecordMode = "spooled"
+    mirror: Mirror | None = None
+
+
+class Plan(Frozen):
+    """Everything that one node has to do; level-triggered: the whole wish, never a difference."""
+
+    plan: Literal[1] = PLAN_SCHEMA
+    node: Name
+    sequence: int = Field(description="Rises with every change; a node ignores a plan that is older than its own.")
+    store: str = Field(description="URL of the package and record store.")
+    deployments: list[DeploymentPlan] = Field(default_factory=list)
+    keyring: list[Key] = Field(default_factory=list)
+
+
+class VersionReport(Frozen):
+    """How far a node is with one resident version."""
+
+    digest: Digest
+    version: int
+    state: LoadState
+    code: str = Field("", description="Error code while fetching is retried, or of the failure.")
+    reason: str = Field("", description="The error's words: what, and the next step.")
+    place: str = Field("", description="Which file, library, row or variable; empty where it does not apply.")
+    memory_bytes: int = 0
+    load_seconds: float = 0.0
+
+
+class MirrorReport(Frozen):
+    """The mirror's ledger of this boot: mirrored = answered + failed + expired + dropped + pending, always."""
+
+    mirrored: int = 0
+    answered: int = 0
+    failed: int = 0
+    expired: int = 0
+    dropped: int = 0
+    pending: int = 0
+    last_error: str = ""
+
+
+class DeploymentReport(Frozen):
+    """What a node does for one deployment right now."""
+
+    name: Name
+    role: Role
+    revision: int = 0
+    generation: int = Field(0, description="Echo of the plan's: states of versions count as ACK or NACK for this wish only.")
+    active: Digest | None = None
+    versions: list[VersionReport] = Field(default_factory=list)
+    answered: dict[str, int] = Field(default_factory=dict, description="Digest → rows answered in this boot.")
+    errors: dict[str, int] = Field(default_factory=dict, description="Digest → rows that the model failed in this boot.")
+    probe_age_seconds: float | None = Field(None, description="Age of the last golden row that was answered rightly; None: none yet.")
+    mirror: MirrorReport = MirrorReport()
+
+
+class NodeReport(Frozen):
+    """A snapshot of a node, sent on every change and every two seconds; it replaces the one before."""
+
+    node: Name
+    boot: str
+    role: Role
+    url: str
+    sequence: int = Field(description="The plan that it has taken over.")
+    ready: bool
+    draining: bool = False
+    deployments: list[DeploymentReport] = Field(default_factory=list)
+    spool_rows: int = 0
+    spool_bytes: int = 0
+    spool_oldest_seconds: float = 0.0
+    rss_bytes: int = 0
+    cpu_seconds: float = 0.0
