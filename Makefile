@@ -1,0 +1,47 @@
+# Every target is one word; the work stands in tools/. `make help` lists them.
+.DEFAULT_GOAL := help
+python := .venv/bin/python
+
+.PHONY: help setup demo test test-fast lint types generate console-picture campaigns lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Create .venv with everything locked by hash; instant when it is up to date
+	@tools/setup
+
+demo: setup ## Real flights, two models, a challenger, a swap and a rollback (ONCE=1 ends by itself, PORT=9000 moves it)
+	@tools/demo-data
+	@$(python) -m demo
+
+test: setup ## Set up what tests need, then run all of them
+	@tools/test-needs
+	@$(python) -m pytest
+
+test-fast: setup ## The tests that need neither a browser nor anything from apt
+	@tools/s3server/build >/dev/null
+	@$(python) -m pytest -m "not browser"
+
+lint: setup ## Style, import contracts
+	@$(python) -m ruff check . && $(python) -m ruff format --check .
+	@.venv/bin/lint-imports
+
+types: setup ## mypy, strict
+	@$(python) -m mypy
+
+generate: setup ## Write the reference pages of docs/ anew from the code
+	@$(python) -m tools.generate
+
+console-picture: setup ## Take docs/images/console.png from a running demo
+	@$(python) -m tools.console_picture
+
+campaigns: setup ## The long ones: swaps under load, kill -9, tampering, a sick challenger
+	@tools/s3server/build >/dev/null
+	@tools/campaigns
+
+lock: setup ## Resolve requirements/*.lock anew from pyproject.toml
+	@tools/lock
+
+clean: ## Remove what make made (not .venv)
+	@rm -rf .demo .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

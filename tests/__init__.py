@@ -1,0 +1,1 @@
+"""The tests. A package, so that `from tests.support import eventually` means this folder and nobody else's."""

@@ -1,0 +1,1 @@
+"""Programs for people who work on Quarterdeck itself; none of it is installed."""

@@ -1,0 +1,39 @@
+"""Writes the reference pages of docs/ anew from the code: `make generate`. A test compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.support import ROOT
+from tools.reference import cli, errors, http, metrics, packages, settings
+
+REFERENCE = ROOT / "docs" / "reference"
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings.page,
+    "http-node.md": http.node_page,
+    "http-deployer.md": http.deployer_page,
+    "metrics.md": metrics.page,
+    "errors.md": errors.page,
+    "cli.md": cli.page,
+    "package-manifest.md": packages.manifest_page,
+    "resources.md": packages.resources_page,
+    "store-layout.md": packages.store_page,
+}
+NOTE = "<!-- Made by `make generate` from the code. -->\n"
+
+
+def render(name: str) -> str:
+    """One page as it must be."""
+    return NOTE + PAGES[name]()
+
+
+def main() -> None:
+    """Write all pages."""
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for name in PAGES:
+        (REFERENCE / name).write_text(render(name), encoding="utf-8")
+        print(f"docs/reference/{name}")
+
+
+if __name__ == "__main__":
+    main()
