@@ -158,7 +158,8 @@ class PackageRefused(QuarterdeckError):
 class StorageError(QuarterdeckError):
     """A store that cannot be used; `code` says why and `retryable` whether waiting may help.
 
-    Codes: ``no-such-bucket``, ``wrong-credentials``, ``access-denied``, ``unreachable``, ``not-found``, ``store-failed``.
+    Codes: ``no-such-bucket``, ``wrong-credentials``, ``access-denied``, ``unreachable``, ``not-found``, ``store-failed``;
+    ``cache-full``, ``cache-failed`` where the disk that packages are fetched to is the trouble.
     """
 
     status = 502

@@ -1,0 +1,110 @@
+"""skops and joblib: estimators of scikit-learn's interface, fed with frames of the training data's dtypes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from pydantic import ValidationError
+
+from quarterdeck.errors import ModelFailed, PackageRefused
+from quarterdeck.forms import skops_zip
+from quarterdeck.frames import COLUMNS_FILE, Columns, frame_of, scalar
+from quarterdeck.manifest import Form, Manifest
+from quarterdeck.model import class_answers, regression_answers
+from quarterdeck.records import Answer
+from quarterdeck.schema import Row, Schema
+from quarterdeck.verify import read_verified
+
+MODEL_FILES: dict[Form, str] = {"skops": skops_zip.MODEL_FILE, "joblib": "model.joblib"}
+
+
+def load(manifest: Manifest, folder: Path) -> EstimatorModel:
+    """The model of a skops or joblib package whose trust has been checked; `PackageRefused` where it cannot be loaded."""
+    path = MODEL_FILES[manifest.form]
+    data = read_verified(manifest, folder, path)
+    try:
+        columns = Columns.model_validate_json(read_verified(manifest, folder, COLUMNS_FILE))
+        return EstimatorModel(manifest.data_schema, columns, _estimator(manifest.form, data))
+    except PackageRefused:
+        raise
+    except ModelFailed as error:
+        raise _failed(manifest, COLUMNS_FILE, error.detail.rstrip(".")) from error
+    except ValidationError:
+        raise _failed(manifest, COLUMNS_FILE, "it does not describe columns") from None
+    except Exception as error:
+        # Whatever a damaged or foreign object raises while it is put together, the package is what failed.
+        raise _failed(manifest, path, type(error).__name__) from error
+
+
+class EstimatorModel:
+    """An estimator behind rows and answers."""
+
+    def __init__(self, schema: Schema, columns: Columns, estimator: Any) -> None:
+        self._schema = schema
+        self._columns = columns
+        self._estimator = estimator
+        if [column.name for column in columns.columns] != schema.names:
+            raise ModelFailed("The columns at training are not the schema's features.")
+
+    def predict(self, rows: Sequence[Row]) -> list[Answer]:
+        """One answer per row; raises `ModelFailed`."""
+        if not rows:
+            return []
+        frame = frame_of(rows, self._columns.columns)
+        return answers(self._schema, self._columns, self._estimator, frame)
+
+
+def answers(schema: Schema, columns: Columns, estimator: Any, frame: Any) -> list[Answer]:
+    """What an estimator answers to a frame of its training data's dtypes; raises `ModelFailed`."""
+    # An estimator that was fitted to a bare array warns about column names with every call; give it what it knows.
+    data = frame.to_numpy() if columns.container == "array" else frame
+    count = len(frame)
+    if schema.task == "regression":
+        return regression_answers(_numbers(_ask(estimator, "predict", data), (count,)).tolist())
+    scores = _numbers(_ask(estimator, "predict_proba", data), (count, len(schema.classes))).tolist()
+    if columns.labels == "scores":
+        return class_answers(schema, scores)
+    # Asking twice doubles the time, so it is done only for models whose labels are not those of the highest score.
+    labels = [scalar(label) for label in np.asarray(_ask(estimator, "predict", data)).tolist()]
+    return class_answers(schema, scores, labels)
+
+
+def _ask(estimator: Any, method: str, data: Any) -> Any:
+    try:
+        return getattr(estimator, method)(data)
+    except Exception as error:
+        # The model's own words may quote values of the request; its exception's type does not.
+        raise ModelFailed(f"The model raised {type(error).__name__}.", hint="Try the row on the original model.") from error
+
+
+def _numbers(found: Any, shape: tuple[int, ...]) -> Any:
+    try:
+        numbers = np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ModelFailed("The model answered something that is not numbers.") from None
+    # A regressor that was fitted to a column instead of a row of targets answers one.
+    if numbers.shape == (*shape, 1):
+        numbers = numbers.reshape(shape)
+    if numbers.shape != shape:
+        raise ModelFailed(f"The model answered an array of shape {numbers.shape} instead of {shape}.")
+    return numbers
+
+
+def _estimator(form: Form, data: bytes) -> Any:
+    return skops_zip.loads(data) if form == "skops" else joblib.load(io.BytesIO(data))
+
+
+def _failed(manifest: Manifest, place: str, why: str) -> PackageRefused:
+    return PackageRefused(
+        f"{place} of {manifest.model} cannot be loaded: {why}.",
+        code="load-failed",
+        kind="package",
+        name=manifest.model,
+        hint="Build the package again.",
+        extra={"place": place},
+    )

@@ -1,0 +1,176 @@
+"""JSON rows to pandas frames and back: the columns of the training data, kept so that a model gets what it was trained on."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from quarterdeck.errors import InvalidInput, ModelFailed
+from quarterdeck.schema import FeatureType, Frozen, Row, Scalar
+
+COLUMNS_FILE = "columns.json"
+Missing = Literal["none", "nan", "na"]
+
+
+class Column(Frozen):
+    """One column as it was at training."""
+
+    name: str
+    dtype: str = Field(description="pandas' name of the dtype.")
+    missing: Missing = Field("nan", description="Object columns: how an absent value was written.")
+    categories: list[Scalar] | None = Field(None, description="Category columns: the categories in code order.")
+    ordered: bool = False
+
+
+class Columns(Frozen):
+    """How rows become what the estimator takes."""
+
+    container: Literal["frame", "array"] = Field("frame", description="`array`: trained on a bare array, without column names.")
+    labels: Literal["scores", "predict"] = Field(
+        "scores",
+        description="Whether the label is the class of the highest score, or must be asked of `predict`.",
+    )
+    columns: list[Column]
+
+
+def columns_of(frame: pd.DataFrame) -> list[Column]:
+    """The columns of training data; `InvalidInput` names one whose type has no JSON form."""
+    return [_column(str(name), frame.iloc[:, place]) for place, name in enumerate(frame.columns)]
+
+
+def feature_type(series: Any) -> FeatureType:
+    """The schema type of a column; of its categories where it is one."""
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _object_type(str(series.name), pd.Series(list(dtype.categories), dtype=object))
+    if pd.api.types.is_bool_dtype(dtype):
+        return "boolean"
+    if pd.api.types.is_integer_dtype(dtype):
+        return "int"
+    if pd.api.types.is_float_dtype(dtype):
+        return "float"
+    if pd.api.types.is_datetime64_any_dtype(dtype):
+        return "datetime"
+    return _object_type(str(series.name), series)
+
+
+def rows_of(frame: pd.DataFrame) -> list[Row]:
+    """The rows of a frame as JSON scalars: any missing value is None, datetimes are ISO 8601."""
+    names = [str(name) for name in frame.columns]
+    columns = [_scalars(frame.iloc[:, place]) for place in range(len(names))]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def frame_of(rows: Sequence[Row], columns: Sequence[Column]) -> pd.DataFrame:
+    """Rows as a frame of the training data's dtypes.
+
+    Raises:
+        ModelFailed: a value cannot be of its column's type; names the feature, never the value.
+    """
+    found = {}
+    for column in columns:
+        try:
+            found[column.name] = _series([row[column.name] for row in rows], column)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ModelFailed(
+                f"Feature {column.name} is absent or not a {column.dtype}.",
+                kind="feature",
+                name=column.name,
+            ) from error
+    return pd.DataFrame(found)
+
+
+def scalar(value: object) -> Scalar:
+    """One value as a JSON scalar; None for anything missing."""
+    if value is None or value is pd.NaT or value is pd.NA:
+        return None
+    # numpy's datetimes turn into bare integers by .item(); everything else into the Python value.
+    plain = value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64) else value
+    if isinstance(plain, float) and math.isnan(plain):
+        return None
+    if isinstance(plain, (bool, int, float, str)):
+        return plain
+    if isinstance(plain, (datetime.date, np.datetime64)):
+        return pd.Timestamp(plain).isoformat()
+    raise InvalidInput(
+        f"A value of type {type(value).__name__} has no JSON form.", hint="Use numbers, strings, booleans or datetimes."
+    )
+
+
+def _column(name: str, series: Any) -> Column:
+    # Called for its refusal: columns that have no JSON form must fail at build time.
+    feature_type(series)
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        categories = [scalar(value) for value in series.dtype.categories]
+        return Column(name=name, dtype="category", categories=categories, ordered=bool(series.dtype.ordered))
+    return Column(name=name, dtype=str(series.dtype), missing=_missing(series))
+
+
+def _missing(series: Any) -> Missing:
+    absent = series[series.isna()]
+    if series.dtype != object or absent.empty:
+        return "nan"
+    first = absent.iloc[0]
+    return "none" if first is None else "na" if first is pd.NA else "nan"
+
+
+def _object_type(name: str, series: Any) -> FeatureType:
+    kinds: dict[str, FeatureType] = {
+        "string": "string",
+        "empty": "string",
+        "boolean": "boolean",
+        "integer": "int",
+        "floating": "float",
+        "mixed-integer-float": "float",
+        "datetime64": "datetime",
+        "datetime": "datetime",
+        "date": "datetime",
+    }
+    kind = pd.api.types.infer_dtype(series, skipna=True)
+    if kind not in kinds:
+        raise InvalidInput(
+            f"Column {name} holds {kind} values, which have no feature type.",
+            kind="feature",
+            name=name,
+            hint="Make the column numbers, strings, booleans or datetimes before training.",
+        )
+    return kinds[kind]
+
+
+def _scalars(series: Any) -> list[Scalar]:
+    # One rule for None, NaN, NaT and NA: a row knows null only.
+    missing = series.isna().to_numpy()
+    values = series.to_numpy(dtype=object, na_value=None) if missing.any() else series.to_numpy(dtype=object)
+    return [None if absent else scalar(value) for value, absent in zip(values, missing, strict=True)]
+
+
+def _series(values: list[Scalar], column: Column) -> Any:
+    """The column's values as a pandas array of its dtype."""
+    dtype = column.dtype
+    if dtype == "category":
+        # pandas refuses unseen values from version 4 on: make them missing, which is what an unseen category means.
+        categories = pd.CategoricalDtype(column.categories, ordered=column.ordered)
+        return pd.Categorical([value if value in (column.categories or []) else None for value in values], dtype=categories)
+    if dtype == "object":
+        absent = {"none": None, "nan": math.nan, "na": pd.NA}[column.missing]
+        return pd.Series([absent if value is None else value for value in values], dtype=object)
+    if dtype.startswith("datetime64"):
+        return _datetimes(values, dtype)
+    # numpy's floats have no null but NaN; integers and booleans of numpy have none at all and never get one here.
+    if dtype.startswith("float"):
+        return np.array([math.nan if value is None else value for value in values], dtype=dtype)
+    plain: Any = values
+    return pd.array(plain, dtype=dtype)
+
+
+def _datetimes(values: list[Scalar], dtype: str) -> Any:
+    """ISO 8601 strings as the training data's datetimes; those without an offset are UTC where the column has a zone."""
+    texts: Any = values
+    moments: Any = pd.Series(pd.to_datetime(texts, utc=True, format="ISO8601"))
+    return moments.astype(dtype) if "," in dtype else moments.dt.tz_localize(None).astype(dtype)

@@ -1,0 +1,301 @@
+"""Prediction records at rest: Parquet files under names that repeat when a delivery is repeated, and how to read them.
+
+    records/<deployment>/main/dt=YYYY-MM-DD/hh=HH/<boot>-<first>-<last>-<digest8>.parquet
+    records/<deployment>/challenger/dt=YYYY-MM-DD/hh=HH/<boot>-<first>-<last>-<digest8>.parquet
+
+One row per predicted row. A file holds one version, so its `features` column is a struct typed by that version's schema; where
+the schema is not known, or a value does not fit it, `features_json` holds the row as it came. Delivery is at least once: readers
+keep one row per `row_id`. Hours are UTC and those of the record, not of its delivery.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from quarterdeck.records import ChallengerRecord, Frame, MainRecord, row_id
+from quarterdeck.schema import Feature, Row, Schema
+from quarterdeck.storage import Storage
+from quarterdeck.storage.keys import records_prefix
+
+Kind = Literal["main", "challenger"]
+SUFFIX = ".parquet"
+_READERS = 8
+_HOUR_US = 3_600_000_000
+
+# Datetimes stay the ISO 8601 text that was sent: a timestamp would lose its offset, or the fact that it had none.
+_TYPES = {"float": pa.float64(), "int": pa.int64(), "string": pa.string(), "boolean": pa.bool_(), "datetime": pa.string()}
+_TS = pa.timestamp("us", tz="UTC")
+_SCORES = pa.list_(pa.float64())
+_ANSWER = [("prediction", pa.string()), ("scores", _SCORES)]
+_VERSION = [("model", pa.string()), ("version", pa.int32()), ("digest", pa.string())]
+_PLACE = [("deployment", pa.string()), ("project", pa.string()), ("stage", pa.string()), ("revision", pa.int64())]
+_FRAME = [("boot", pa.string()), ("seq", pa.int64())]
+MAIN_COLUMNS = pa.schema(
+    [
+        ("ts", _TS), ("row_id", pa.string()), ("request_id", pa.string()), ("row", pa.int32()), ("caller_id", pa.string()),
+        *_PLACE, ("door", pa.string()), ("latency_us", pa.int32()), *_VERSION, *_ANSWER, ("key_id", pa.string()), *_FRAME,
+    ]
+)  # fmt: skip
+"""Columns of main's files, `features` or `features_json` aside. `prediction` is JSON: a label, or a number."""
+
+CHALLENGER_COLUMNS = pa.schema(
+    [
+        ("ts", _TS), ("row_id", pa.string()), *_PLACE, *_VERSION, ("result", pa.string()), ("error_code", pa.string()),
+        *_ANSWER, ("latency_us", pa.int32()), *_FRAME,
+    ]
+)  # fmt: skip
+"""Columns of the challenger's files; `prediction` and `scores` are null where `result` is not ``answered``."""
+
+_PLACE_AND_VERSION = [name for name, _ in (*_PLACE, *_VERSION)]
+_INT32_MAX = 2**31 - 1
+
+
+class RecordFile(NamedTuple):
+    """One object to store."""
+
+    key: str
+    data: bytes
+
+
+class _Group(NamedTuple):
+    """What goes into one file: one deployment, kind, version and hour (since 1970) of a segment."""
+
+    kind: Kind
+    deployment: str
+    digest: str
+    hour: int
+
+
+def files(frames: Iterable[Frame], boot: str, schema_of: Callable[[str], Schema | None]) -> Iterator[RecordFile]:
+    """The Parquet files of one segment of a spool; the same frames always give the same keys.
+
+    Args:
+        frames: in the order of the spool.
+        boot: the boot that wrote them.
+        schema_of: digest → schema of that version, None where it is not known.
+    """
+    groups: dict[_Group, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        record = frame.record
+        kind: Kind = "main" if isinstance(record, MainRecord) else "challenger"
+        groups[_Group(kind, record.deployment, record.digest, record.ts // _HOUR_US)].append(frame)
+    for group, members in groups.items():
+        main = group.kind == "main"
+        table = main_table(members, boot, schema_of(group.digest)) if main else challenger_table(members, boot)
+        first, last = members[0].sequence, members[-1].sequence
+        name = object_name(boot, first, last, group.digest)
+        hour = datetime.fromtimestamp(group.hour * 3600, UTC)
+        yield RecordFile(f"{records_prefix(group.deployment, group.kind)}{hour:dt=%Y-%m-%d/hh=%H}/{name}", parquet(table))
+
+
+def object_name(boot: str, first: int, last: int, digest: str) -> str:
+    """The last part of a file's key: first and last sequence number in it, and the first 8 hex digits of the version's digest."""
+    return f"{boot}-{first:020d}-{last:020d}-{digest.removeprefix('sha256:')[:8]}{SUFFIX}"
+
+
+def main_table(frames: Sequence[Frame], boot: str, schema: Schema | None) -> pa.Table:
+    """Rows that main answered: `MAIN_COLUMNS` and `features` typed by `schema`, or `features_json` where that cannot be.
+
+    Args:
+        frames: of MainRecords of one version.
+        boot: the boot that wrote them.
+        schema: of that version.
+    """
+    found = [(frame.sequence, frame.record) for frame in frames if isinstance(frame.record, MainRecord)]
+    records = [record for _, record in found]
+    answers = [answer for record in records for answer in record.answers]
+    rows: dict[str, list[Any]] = {
+        "row_id": [row_id(record.request_id, index) for record in records for index in range(len(record.rows))],
+        "row": [index for record in records for index in range(len(record.rows))],
+        "prediction": [json.dumps(answer.prediction) for answer in answers],
+        "scores": [answer.scores for answer in answers],
+    }
+    alike = _alike(found, boot, ["request_id", "door", "key_id"]) | {"caller_id": [_text(record.caller_id) for record in records]}
+    table = _table(MAIN_COLUMNS, alike, [len(record.rows) for record in records], rows)
+    name, column = _features([row for record in records for row in record.rows], schema)
+    return table.add_column(table.schema.get_field_index("prediction"), name, column)
+
+
+def challenger_table(frames: Sequence[Frame], boot: str) -> pa.Table:
+    """What became of mirrored rows: `CHALLENGER_COLUMNS`.
+
+    Args:
+        frames: of ChallengerRecords.
+        boot: the boot that wrote them.
+    """
+    found = [(frame.sequence, frame.record) for frame in frames if isinstance(frame.record, ChallengerRecord)]
+    mirrored = [row for _, record in found for row in record.rows]
+    rows: dict[str, list[Any]] = {
+        "row_id": [row.row_id for row in mirrored],
+        "result": [row.result for row in mirrored],
+        "error_code": [row.error_code for row in mirrored],
+        "prediction": [json.dumps(row.prediction) if row.result == "answered" else None for row in mirrored],
+        "scores": [row.scores if row.result == "answered" else None for row in mirrored],
+    }
+    return _table(CHALLENGER_COLUMNS, _alike(found, boot, []), [len(record.rows) for _, record in found], rows)
+
+
+def parquet(table: pa.Table) -> bytes:
+    """The table as a Parquet file: zstd, with statistics on every column."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", write_statistics=True)
+    return sink.getvalue()
+
+
+def keys(storage: Storage, deployment: str, kind: Kind, since: datetime | None = None) -> list[str]:
+    """Keys of the record files of a deployment, sorted; with `since` only those of its hour and later ones.
+
+    Raises:
+        StorageError: the store's own.
+    """
+    prefix = records_prefix(deployment, kind)
+    # Partitions sort as text in the order of time, so whole hours are left out without opening a file.
+    start = prefix + f"{since.astimezone(UTC):dt=%Y-%m-%d/hh=%H}" if since else prefix
+    return [key for key in storage.list(prefix) if key >= start and key.endswith(SUFFIX)]
+
+
+def read_main(storage: Storage, deployment: str, since: datetime | None = None) -> pa.Table:
+    """Every row that main answered, once each, in the order of time.
+
+    Where all files agree on the features' types there is a column `features` (struct), else `features_json` (text); a mixture
+    of versions has the union of their features.
+
+    Args:
+        storage: the record store.
+        deployment: its name.
+        since: rows before this moment are left out.
+
+    Raises:
+        StorageError: the store's own.
+    """
+    tables = _tables(storage, deployment, "main", since) or [MAIN_COLUMNS.empty_table()]
+    if any("features_json" in table.column_names for table in tables):
+        tables = [_as_json(table) for table in tables]
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        # Two versions disagree on the type of a feature.
+        table = pa.concat_tables([_as_json(table) for table in tables])
+    return _ordered(table, since)
+
+
+def read_challenger(storage: Storage, deployment: str, since: datetime | None = None) -> pa.Table:
+    """What became of every mirrored row, once each, in the order of time: `CHALLENGER_COLUMNS`.
+
+    Args:
+        storage: the record store.
+        deployment: its name.
+        since: rows before this moment are left out.
+
+    Raises:
+        StorageError: the store's own.
+    """
+    tables = _tables(storage, deployment, "challenger", since)
+    return _ordered(pa.concat_tables([CHALLENGER_COLUMNS.empty_table(), *tables]), since)
+
+
+def pairs(main: pa.Table, challenger: pa.Table) -> pa.Table:
+    """Rows that both models answered, in main's order.
+
+    Columns: `row_id`, `ts`, `deployment`, then `main_` and `challenger_` each with `model`, `version`, `digest`, `prediction`
+    and `scores`.
+
+    Args:
+        main: as `read_main` gives it.
+        challenger: as `read_challenger` gives it.
+    """
+    answered = challenger.filter(pc.equal(challenger["result"], "answered"))
+    place = pc.index_in(main["row_id"], value_set=answered["row_id"].combine_chunks())
+    left = main.filter(pc.is_valid(place))
+    right = answered.take(pc.drop_null(place))
+    names = ["model", "version", "digest", "prediction", "scores"]
+    columns = {name: left[name] for name in ("row_id", "ts", "deployment")}
+    columns |= {f"main_{name}": left[name] for name in names}
+    columns |= {f"challenger_{name}": right[name] for name in names}
+    return pa.table(columns)
+
+
+def _alike(found: Sequence[tuple[int, MainRecord | ChallengerRecord]], boot: str, more: list[str]) -> dict[str, list[Any]]:
+    """Columns whose value all rows of a record share, one value per record."""
+    names = ["ts", *_PLACE_AND_VERSION, *more]
+    columns: dict[str, list[Any]] = {name: [getattr(record, name) for _, record in found] for name in names}
+    columns["latency_us"] = [min(record.latency_us, _INT32_MAX) for _, record in found]
+    return columns | {"boot": [boot] * len(found), "seq": [sequence for sequence, _ in found]}
+
+
+def _table(schema: pa.Schema, alike: dict[str, list[Any]], counts: list[int], rows: dict[str, list[Any]]) -> pa.Table:
+    """Put together what records share, repeated for each of their rows, and what rows have for themselves."""
+    places = pa.array([place for place, count in enumerate(counts) for _ in range(count)], pa.int64())
+    arrays = [
+        pa.array(rows[field.name], field.type) if field.name in rows else pa.array(alike[field.name], field.type).take(places)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _features(rows: list[Row], schema: Schema | None) -> tuple[str, pa.Array]:
+    """Name and content of the features' column."""
+    names = set(schema.names) if schema else set()
+    if schema is not None and all(row.keys() <= names for row in rows):
+        try:
+            arrays = [pa.array([row.get(feature.name) for row in rows], _type(feature)) for feature in schema.features]
+            return "features", pa.StructArray.from_arrays(arrays, fields=[_field(feature) for feature in schema.features])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError):
+            # A record is worth more than its type: an integer beyond 64 bits, half a surrogate pair.
+            pass
+    return "features_json", pa.array([json.dumps(row) for row in rows], pa.string())
+
+
+def _type(feature: Feature) -> pa.DataType:
+    return _TYPES[feature.type]
+
+
+def _field(feature: Feature) -> pa.Field:
+    return pa.field(feature.name, _type(feature))
+
+
+def _text(value: str) -> str:
+    """Text that UTF-8 can hold."""
+    return value.encode("utf-8", "replace").decode()
+
+
+def _tables(storage: Storage, deployment: str, kind: Kind, since: datetime | None) -> list[pa.Table]:
+    def read(key: str) -> pa.Table:
+        return pq.read_table(pa.BufferReader(storage.get(key)))
+
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="records") as pool:
+        return list(pool.map(read, keys(storage, deployment, kind, since)))
+
+
+def _as_json(table: pa.Table) -> pa.Table:
+    """The same table with `features_json` in the place of `features`."""
+    place = table.schema.get_field_index("features")
+    if place < 0:
+        return table
+    texts = [json.dumps(row) for row in table["features"].to_pylist()]
+    return table.set_column(place, "features_json", pa.array(texts, pa.string()))
+
+
+def _ordered(table: pa.Table, since: datetime | None) -> pa.Table:
+    """One row per row id, in the order of time, none before `since`."""
+    if since is not None:
+        table = table.filter(pc.greater_equal(table["ts"], pa.scalar(since.astimezone(UTC), _TS)))
+    numbered = pa.table({"row_id": table["row_id"], "place": pa.array(range(table.num_rows), pa.int64())})
+    first = numbered.group_by("row_id", use_threads=False).aggregate([("place", "min")])
+    kept = table.take(first["place_min"].combine_chunks())
+    # Arrow cannot sort lists along, so only the order is worked out by it.
+    return kept.take(
+        pc.sort_indices(
+            kept.select(["ts", "seq", "row_id"]), [("ts", "ascending"), ("seq", "ascending"), ("row_id", "ascending")]
+        )
+    )

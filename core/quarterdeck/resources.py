@@ -1,0 +1,174 @@
+"""The YAML of a deployment, `quarterdeck.dev/v1alpha1`: the same file for a laptop and for a cluster.
+
+    apiVersion: quarterdeck.dev/v1alpha1
+    kind: ModelDeployment
+    metadata:
+      name: late-flights
+    spec:
+      model: {name: late-flights, version: 1}
+      challenger: {version: 2}
+      access: public
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from quarterdeck.errors import InvalidInput
+from quarterdeck.manifest import Digest, Trust
+from quarterdeck.plan import AccessMode, RecordMode
+from quarterdeck.schema import Frozen, Name
+
+API_VERSION: Literal["quarterdeck.dev/v1alpha1"] = "quarterdeck.dev/v1alpha1"
+KIND: Literal["ModelDeployment"] = "ModelDeployment"
+_VERSION = Annotated[int, Field(ge=1, description="Number of the version.")]
+_TRUST_WORDS = "`code` lets the package run code when it is loaded."
+
+Place = tuple[str | int, ...]
+
+
+class MainRef(Frozen):
+    """Which version answers: by number, by digest, or by both, which then must agree."""
+
+    name: Name = Field(description="Name of the model.")
+    version: _VERSION | None = None
+    digest: Digest | None = None
+    trust: Trust = Field("data", description=_TRUST_WORDS)
+
+    @model_validator(mode="after")
+    def _named(self) -> MainRef:
+        if self.version is None and self.digest is None:
+            raise ValueError("needs a version or a digest")
+        return self
+
+
+class ChallengerRef(Frozen):
+    """Which version gets copies of the traffic."""
+
+    model: Name | None = Field(None, description="Name of the model; that of main where it is left out.")
+    version: _VERSION
+    trust: Trust = Field("data", description=_TRUST_WORDS)
+
+
+class Spec(Frozen):
+    """What is wanted of one deployment."""
+
+    model: MainRef
+    challenger: ChallengerRef | None = None
+    project: Name = "default"
+    description: str = ""
+    access: AccessMode = Field("instance", description="Who may predict: `public`, or holders of an `instance` or `project` key.")
+    records: RecordMode = "spooled"
+    running: bool = True
+
+
+class Metadata(Frozen):
+    """How the deployment is called."""
+
+    name: Name
+
+
+class ModelDeployment(Frozen):
+    """One YAML document."""
+
+    apiVersion: Literal["quarterdeck.dev/v1alpha1"] = API_VERSION  # spelled as Kubernetes spells it
+    kind: Literal["ModelDeployment"] = KIND
+    metadata: Metadata
+    spec: Spec
+
+    def document(self) -> dict[str, Any]:
+        """The document as plain data, defaults left out."""
+        lean = self.model_dump(mode="json", exclude_defaults=True)
+        return {"apiVersion": self.apiVersion, "kind": self.kind, **lean}
+
+    def to_yaml(self) -> str:
+        """The document as YAML, in the order that people write it."""
+        return yaml.safe_dump(self.document(), sort_keys=False, allow_unicode=True)
+
+
+def read_file(path: Path) -> list[ModelDeployment]:
+    """All documents of a YAML file.
+
+    Raises:
+        InvalidInput: naming the file, the line, the field and the next step.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InvalidInput(f"{path} cannot be read: {reason}.", kind="file", name=path.name, hint="Check the path.") from None
+    return read(text, str(path))
+
+
+def read(text: str, source: str = "input") -> list[ModelDeployment]:
+    """All documents of a YAML text; `source` is how messages call it.
+
+    Raises:
+        InvalidInput: naming the source, the line, the field and the next step.
+    """
+    try:
+        nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None]
+        documents = [document for document in yaml.safe_load_all(text) if document is not None]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{source}:{mark.line + 1}" if mark else source
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise InvalidInput(f"{where}: {problem}.", code="malformed", kind="file", name=source,
+                           hint="Indent with spaces, and quote values that hold a colon.") from None
+    if not documents:
+        raise InvalidInput(f"{source} holds no document.", kind="file", name=source, hint=f"Begin it with `apiVersion: {API_VERSION}`.")
+    return [_validated(document, node, source) for document, node in zip(documents, nodes, strict=True)]
+
+
+def _validated(document: Any, node: yaml.Node, source: str) -> ModelDeployment:
+    try:
+        return ModelDeployment.model_validate(document)
+    except ValidationError as error:
+        # An unknown field comes first: it is most often the reason why a required one is missing.
+        found = sorted(error.errors(include_url=False, include_input=False), key=lambda each: each["type"] != "extra_forbidden")[0]
+        raise _refusal(found, node, source) from None
+
+
+def _refusal(found: ErrorDetails, node: yaml.Node, source: str) -> InvalidInput:
+    place = found["loc"]
+    field = ".".join(map(str, place)) or "document"
+    hint = "See docs/reference/resources.md for what a ModelDeployment holds."
+    said = found["msg"].removeprefix("Value error, ")
+    if found["type"] == "extra_forbidden":
+        said, known = "is not a field", _fields(place[:-1])
+        close = difflib.get_close_matches(str(place[-1]), known, 1)
+        hint = f"Did you mean `{close[0]}`?" if close else f"Fields here are {', '.join(known)}."
+    elif found["type"] == "missing":
+        said, hint = "is missing", f"Add `{field}`."
+    elif place == ("apiVersion",):
+        hint = f"This version of Quarterdeck reads {API_VERSION}."
+    return InvalidInput(f"{source}:{_line(node, place)}: {field}: {said}.", kind="field", name=field, hint=hint)
+
+
+def _line(node: yaml.Node, place: Sequence[str | int]) -> int:
+    """The line (from 1) of the deepest part of `place` that the text has."""
+    line = node.start_mark.line + 1
+    for part in place:
+        pairs: Iterable[tuple[yaml.Node, yaml.Node]] = node.value if isinstance(node, yaml.MappingNode) else ()
+        match = next(((key, value) for key, value in pairs if key.value == part), None)
+        if match is None:
+            break
+        line, node = match[0].start_mark.line + 1, match[1]
+    return line
+
+
+def _fields(place: Place) -> list[str]:
+    """Names of the fields that a mapping at `place` may have."""
+    model: type[BaseModel] = ModelDeployment
+    for part in place:
+        annotation = model.model_fields[str(part)].annotation
+        # `X | None` holds the model as its first member.
+        model = cast(type[BaseModel], getattr(annotation, "__args__", (annotation,))[0])
+    return list(model.model_fields)

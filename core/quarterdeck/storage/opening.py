@@ -1,0 +1,77 @@
+"""From the URL of a store to the store."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from quarterdeck.errors import InvalidInput
+from quarterdeck.storage.folder import FolderStorage
+from quarterdeck.storage.memory import MemoryStorage
+from quarterdeck.storage.protocol import Storage
+from quarterdeck.storage.s3 import S3Storage
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_QUERY = {"endpoint", "region"}
+_FORMS = "Use a folder's path, file:///folder, s3://bucket/prefix?endpoint=…&region=… or memory://name."
+_SECRETS = "Give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in the credentials file."
+
+
+def open_storage(url: str | Path) -> Storage:
+    """The store that a URL names; nothing is contacted or written yet (`Storage.check` does that).
+
+    Args:
+        url: a folder's path, ``file:///folder``, ``s3://bucket/prefix?endpoint=…&region=…`` or ``memory://name``.
+
+    Raises:
+        InvalidInput: no such form, or a secret in the URL; the URL is not repeated, because of that secret.
+    """
+    text = os.fspath(url)
+    scheme, separator, _ = text.partition("://")
+    if not text or "\0" in text:
+        raise _refuse("The URL of the store is empty or no text.", _FORMS)
+    if not separator:
+        return FolderStorage(Path(text).expanduser())
+    if scheme == "s3":
+        return _s3(text)
+    if scheme == "file":
+        return _file(text)
+    if scheme == "memory":
+        return MemoryStorage.named(text.removeprefix("memory://"))
+    raise _refuse("The URL of the store has a scheme that is not known.", _FORMS)
+
+
+def _file(url: str) -> FolderStorage:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path.startswith("/"):
+        raise _refuse("A file URL has three slashes and then the folder's absolute path.", _FORMS)
+    return FolderStorage(Path(unquote(parts.path)))
+
+
+def _s3(url: str) -> S3Storage:
+    """Everything after the bucket is public: a URL is stored, shown and sent around, so it may hold no credential."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc or ":" in parts.netloc:
+        raise _refuse("An s3 URL must not hold credentials or a port.", _SECRETS)
+    if not _BUCKET.fullmatch(parts.netloc):
+        raise _refuse("An s3 URL names a bucket of 3 to 63 lower-case letters, digits, dots and dashes.", _FORMS)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.fragment or not set(query) <= _QUERY:
+        raise _refuse("An s3 URL takes endpoint and region in its query, nothing else.", _SECRETS)
+    prefix = unquote(parts.path).strip("/")
+    return S3Storage(parts.netloc, prefix, endpoint=_endpoint(query.get("endpoint", "")), region=query.get("region", ""))
+
+
+def _endpoint(value: str) -> str:
+    if not value:
+        return ""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise _refuse("The endpoint in an s3 URL is http(s)://host:port and nothing more.", _SECRETS)
+    return value.rstrip("/")
+
+
+def _refuse(detail: str, hint: str) -> InvalidInput:
+    return InvalidInput(detail, kind="store", hint=hint)
