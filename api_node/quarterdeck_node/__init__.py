@@ -1,0 +1,1 @@
+"""The API node: `serve` answers predictions, `agent` fetches packages and ships records."""

@@ -1,0 +1,82 @@
+"""`python -m quarterdeck_node.agent`: the agent of one node, in its folder, until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from quarterdeck import lifeline
+from quarterdeck.errors import QuarterdeckError
+from quarterdeck_node.agent.app import create_app
+from quarterdeck_node.agent.packages import Packages
+from quarterdeck_node.agent.settings import AgentSettings
+from quarterdeck_node.agent.shipping import Shipper
+
+SOCKET = "agent.sock"
+log = logging.getLogger("quarterdeck_node.agent")
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT, then ship the last records; the exit status.
+
+    Serve must have ended before, or what it still writes is shipped by the next agent.
+    """
+    try:
+        settings = AgentSettings.from_environment()
+    except QuarterdeckError as error:
+        print(error, file=sys.stderr)
+        return 2
+    lifeline.watch(settings.lifeline_fd)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # Paths of unix sockets are short; relative to the folder any folder will do.
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(settings.folder)
+    settings = settings.model_copy(update={"folder": Path(".")})
+    shipper = Shipper(settings.folder, settings.ship_poll)
+    shipper.start()
+    _serve(Packages(settings), shipper)
+    if not shipper.finish(settings.ship_grace):
+        log.warning("records are left in the spool; the next agent ships them")
+    # Threads that still fetch have nothing to save: what has arrived is continued by the next agent.
+    logging.shutdown()
+    os._exit(0)
+
+
+def _serve(packages: Packages, shipper: Shipper) -> None:
+    # uvicorn raises the signal that ended it once more when it is done; by then the tail has not been shipped yet.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(
+        create_app(packages, shipper),
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        lifespan="off",
+        ws="none",
+    )
+    with _listener() as listener:
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listener() -> socket.socket:
+    """The socket, readable by this user only from its first moment."""
+    listener = socket.socket(socket.AF_UNIX)
+    if os.path.exists(SOCKET):
+        os.unlink(SOCKET)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(SOCKET)
+    finally:
+        os.umask(mask)
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The doors: each speaks one protocol, and hands rows to the one predictor behind all of them."""

@@ -1,0 +1,86 @@
+"""A server that leaves without losing a request.
+
+SIGTERM → the plan server is told, the door stays open for the drain time and every answer asks for its connection to be closed
+→ the listener closes → what is in flight is finished. A second signal changes nothing: there is nothing to hurry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from types import FrameType
+
+import uvicorn
+
+from quarterdeck_node.node import Node
+
+LAST_SECONDS = 1.0
+"""How long connections that are open when the door closes may still bring a request that is on its way."""
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn with a drain before its own shutdown.
+
+    Args:
+        config: uvicorn's.
+        node: told when the drain begins.
+    """
+
+    def __init__(self, config: uvicorn.Config, node: Node) -> None:
+        super().__init__(config)
+        self._node = node
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Remember the loop that signals have to reach."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain. Runs between two byte codes of the main thread, so it only hands over to the loop."""
+        if self._loop is None:
+            self.should_exit = True
+        elif not self._node.draining:
+            self._node.draining = True
+            self._loop.call_soon_threadsafe(self._drain)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the door, but answer everybody who is through it: whoever waits in the kernel's queue is let in first."""
+        listeners = [listener.dup() for listener in sockets or []]
+        for server in self.servers:
+            server.close()
+        # The loop lets go of its own descriptor in its next turn; ours keeps the kernel's queue alive until it is empty.
+        await asyncio.sleep(0)
+        for listener in listeners:
+            for connection in _backlog(listener):
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        deadline = time.monotonic() + LAST_SECONDS
+        while self.server_state.connections and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+    def _drain(self) -> None:
+        self._node.drain()
+        asyncio.get_running_loop().call_later(self._node.settings.drain_seconds, self._close)
+
+    def _close(self) -> None:
+        self.should_exit = True
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As uvicorn makes them for connections that it accepts itself."""
+        made = self.config.http_protocol_class
+        protocol: asyncio.Protocol = made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore
+        return protocol
+
+
+def _backlog(listener: socket.socket) -> list[socket.socket]:
+    """Accept everybody who is connected already, then close: nothing comes between the last accept and the close."""
+    listener.setblocking(False)
+    found = []
+    try:
+        while True:
+            found.append(listener.accept()[0])
+    except BlockingIOError:
+        listener.close()
+    return found

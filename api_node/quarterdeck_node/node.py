@@ -1,0 +1,196 @@
+"""The node: every part of the serve process, put together once, with or without a network around it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from quarterdeck import verify
+from quarterdeck.errors import QuarterdeckError
+from quarterdeck.plan import DeploymentPlan, DeploymentReport, NodeReport, Plan, VersionRef
+from quarterdeck.records import Answer
+from quarterdeck.schema import Schema
+from quarterdeck_node.agent_client import Agent, HttpAgent
+from quarterdeck_node.auth import Keyring
+from quarterdeck_node.loading import Loader
+from quarterdeck_node.metrics import Metrics, State
+from quarterdeck_node.mirror import Mirror
+from quarterdeck_node.opening import open_version
+from quarterdeck_node.plan_client import PlanClient
+from quarterdeck_node.predictor import Live, Predictor, Resident, Slot
+from quarterdeck_node.settings import Settings
+from quarterdeck_node.spool import Spool
+
+RUNNING_SECONDS = 30.0
+_log = logging.getLogger(__name__)
+
+
+class Node:
+    """One serve process. Made anywhere, started and stopped inside the event loop that serves.
+
+    Args:
+        settings: of the process.
+        agent: who fetches packages; the one behind `agent.sock` where None.
+    """
+
+    def __init__(self, settings: Settings, agent: Agent | None = None) -> None:
+        self.settings = settings
+        # Sorts by time, so the spool's files of several boots are shipped in order.
+        self.boot = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
+        self.plan: Plan | None = None
+        self.keyring = Keyring()
+        self.draining = False
+        self.inflight = 0
+        self.agent = agent or HttpAgent(settings.folder)
+        self.spool = Spool(settings.folder / "spool", self.boot, max_age=settings.ship_seconds)
+        self.mirror = Mirror(self.spool, self._schema)
+        self.predictor = Predictor(self.spool, self.mirror)
+        self.metrics = Metrics(self.state)
+        self._loader: Loader | None = None
+        self._client: PlanClient | None = None
+        self._due = asyncio.Event()
+        self._probed: dict[str, tuple[str, float]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin: the stored plan is taken over at once, everything else follows by itself."""
+        self._loader = Loader(self.predictor, self.agent, self._open, self._changed)
+        self._client = PlanClient(self.settings, self.apply, self.report)
+        self.mirror.start()
+        self._tasks = [asyncio.create_task(self.spool.run()), asyncio.create_task(self._probe())]
+        self._client.start()
+
+    async def stop(self) -> None:
+        """End, after the last request was answered: nothing that was answered is lost."""
+        self.draining = True
+        await self.mirror.stop()
+        if self._client is not None:
+            await self._client.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._loader is not None:
+            await self._loader.close()
+        await self.agent.close()
+        self.spool.close()
+
+    def drain(self) -> None:
+        """Say that this node is about to leave; answers ask for their connections to be closed from now on."""
+        self.draining = True
+        if self._client is not None:
+            self._client.changed()
+
+    def apply(self, plan: Plan) -> None:
+        """Take over a plan. Keys count from this moment, versions as soon as they are proven."""
+        self.plan = plan
+        self.keyring = Keyring(plan.keyring)
+        if self._loader is not None:
+            self._loader.apply(plan)
+
+    def missing(self) -> list[str]:
+        """What keeps this node from being ready, in words; empty when it is."""
+        if self.plan is None:
+            return ["No plan has arrived yet."]
+        slots = self.predictor.slots
+        waiting = [f"{plan.name}: {plan.active} is not ready yet." for plan in self.plan.deployments
+                   if plan.active is not None and (plan.name not in slots or slots[plan.name].live is None)]
+        nothing = not waiting and all(slot.live is None for slot in slots.values())
+        return ["No deployment has an active version."] if nothing else waiting
+
+    def report(self) -> NodeReport:
+        """A snapshot for the plan server."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return NodeReport(
+            node=self.settings.node, boot=self.boot, role=self.settings.role, url=self.settings.base_url,
+            sequence=self.plan.sequence if self.plan else 0, ready=not self.missing(), draining=self.draining,
+            deployments=[self._deployment(plan) for plan in self.plan.deployments] if self.plan else [],
+            spool_rows=self.spool.rows, spool_bytes=self.spool.bytes, spool_oldest_seconds=self.spool.oldest_age,
+            rss_bytes=_rss(), cpu_seconds=usage.ru_utime + usage.ru_stime,
+        )
+
+    def state(self) -> State:
+        """A snapshot for metrics."""
+        slots = self.predictor.slots
+        return State(
+            role=self.settings.role, slots=slots, inflight=self.inflight,
+            running={name: (age := self._probe_age(name, slot)) is not None and age < RUNNING_SECONDS
+                     for name, slot in slots.items()},
+            mirrors={name: self.mirror.report(name) for name, slot in slots.items() if slot.plan.role == "main"},
+            records_written=self.spool.written, records_dropped=self.spool.dropped,
+            spool_rows=self.spool.rows, spool_bytes=self.spool.bytes, spool_oldest_seconds=self.spool.oldest_age,
+        )
+
+    async def _open(self, ref: VersionRef, folder: Path) -> Resident:
+        return await open_version(ref, folder, self.settings.model_seconds)
+
+    def _changed(self) -> None:
+        """Slots or states changed: mirror what answers now, show it, tell the plan server."""
+        slots = self.predictor.slots
+        self.mirror.apply([slot.live.plan for slot in slots.values() if slot.live is not None])
+        self.metrics.prepare(slots)
+        self._due.set()
+        if self._client is not None:
+            self._client.changed()
+
+    def _schema(self, name: str) -> Schema | None:
+        slot = self.predictor.slots.get(name)
+        return slot.live.resident.manifest.data_schema if slot and slot.live else None
+
+    def _deployment(self, plan: DeploymentPlan) -> DeploymentReport:
+        slot = self.predictor.slots.get(plan.name)
+        live = slot.live if slot else None
+        counts = {digest: count for (name, digest), count in self.predictor.counts.items() if name == plan.name}
+        return DeploymentReport(
+            name=plan.name, role=plan.role, revision=live.plan.revision if live else 0, generation=plan.generation,
+            active=live.resident.ref.digest if live else None,
+            versions=self._loader.reports(plan) if self._loader else [],
+            answered={digest: count.answered for digest, count in counts.items()},
+            errors={digest: count.failed for digest, count in counts.items()},
+            probe_age_seconds=self._probe_age(plan.name, slot) if slot else None,
+            mirror=self.mirror.report(plan.name),
+        )
+
+    def _probe_age(self, name: str, slot: Slot) -> float | None:
+        digest, moment = self._probed.get(name, ("", 0.0))
+        answered_now = slot.live is not None and slot.live.resident.ref.digest == digest
+        return time.monotonic() - moment if answered_now else None
+
+    async def _probe(self) -> None:
+        """Send a golden row through what answers, again and again; such rows are neither counted nor recorded."""
+        while True:
+            self._due.clear()
+            live = [(name, slot.live) for name, slot in self.predictor.slots.items() if slot.live is not None]
+            await asyncio.gather(*(self._probe_one(name, one) for name, one in live))
+            # What has just become active is probed within a moment, not after a whole pause.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.probe_seconds):
+                    await self._due.wait()
+
+    async def _probe_one(self, name: str, live: Live) -> None:
+        resident = live.resident
+        golden = resident.manifest.golden[0]
+        resident.users += 1
+        try:
+            answers = await resident.runtime.predict([golden.row])
+        except QuarterdeckError as error:
+            _log.warning("the probe of %s was not answered: %s", name, error.code)
+            return
+        finally:
+            resident.users -= 1
+        expected = Answer(golden.expected.prediction, golden.expected.scores)
+        if verify.differs(expected, answers[0], resident.manifest.golden_tolerance):
+            _log.error("the probe of %s was answered wrongly", name)
+            return
+        self._probed[name] = (resident.ref.digest, time.monotonic())
+
+
+def _rss() -> int:
+    """Resident bytes of this process."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,57 @@
+"""Settings of the serve process: environment variables `QUARTERDECK_…`, read once at start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from quarterdeck.errors import InvalidInput
+from quarterdeck.plan import Role
+from quarterdeck.schema import Frozen, Name
+
+PREFIX = "QUARTERDECK_"
+
+
+class Settings(Frozen):
+    """What one serve process is told. Each field is the variable `QUARTERDECK_<FIELD>`; durations are in seconds."""
+
+    node: Name = Field("main", description="Name of this node; the plan server keeps one plan per name.")
+    role: Role = Field("main", description="`main` answers callers, `challenger` answers mirrored rows.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8401, description="Port to listen on.")
+    url: str = Field("", description="Base URL that callers reach this node by; empty: made from host and port.")
+    folder: Path = Field(Path("."), description="The node's folder: plan, cache, spool and the agent's socket lie in it.")
+    plan_server: str = Field("", description="Base URL of the plan server; empty: only the stored plan.json is used.")
+    node_token_file: Path | None = Field(None, description="File with the bearer token for the plan server.")
+    ship_seconds: Annotated[float, Field(gt=0)] = Field(5.0, description="Age at which a spool file is handed to the agent.")
+    drain_seconds: Annotated[float, Field(ge=0)] = Field(2.0, description="How long the door stays open after SIGTERM.")
+    model_seconds: Annotated[float, Field(gt=0)] = Field(30.0, description="Deadline of one batch in a model process.")
+    probe_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="Pause between probes of what is active.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
+    lifeline_fd: int | None = Field(None, description="Inherited pipe; its end of file ends this process.")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the variables that are set and not empty.
+
+        Raises:
+            InvalidInput: a variable has a value that it cannot have; names the variable, not the value.
+        """
+        names = {PREFIX + field.upper(): field for field in cls.model_fields}
+        given = {field: environ[name] for name, field in names.items() if environ.get(name)}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            variable = PREFIX + str(first["loc"][0]).upper()
+            raise InvalidInput(f"{variable} cannot be used: {first['msg']}.", kind="setting", name=variable,
+                               hint="Correct or remove the variable and start again.") from None
+
+    @property
+    def base_url(self) -> str:
+        """Where callers reach this node, without a slash at its end."""
+        return (self.url or f"http://{self.host}:{self.port}").rstrip("/")

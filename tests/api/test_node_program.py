@@ -1,0 +1,212 @@
+"""The real programs, serve and agent: from a plan to answers, through drains and deaths."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from quarterdeck.plan import DeploymentPlan, Plan
+from quarterdeck.records import MainRecord, decode
+from quarterdeck.storage import open_storage
+from tests.nodes import deployment, encoding, touchy
+from tests.plan_server import TOKEN, PlanServer, plan_server
+from tests.support import ROOT, eventually, free_port
+
+PATHS = os.pathsep.join(str(ROOT / folder) for folder in ("core", "api_node", "."))
+
+
+class Served:
+    """A serve process in a node folder, with what it was told."""
+
+    def __init__(self, folder: Path, variables: dict[str, str], fds: tuple[int, ...] = ()) -> None:
+        self.folder = folder
+        self.port = int(variables["QUARTERDECK_PORT"])
+        self.process = subprocess.Popen([sys.executable, "-m", "quarterdeck_node"], cwd=folder, env={**environment(), **variables},
+                                        stderr=subprocess.PIPE, pass_fds=fds)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30, trust_env=False)
+
+    def predict(self, value: float = 1.0) -> httpx.Response:
+        """One plain record to the deployment `numbers`."""
+        return self.client.post("/deployments/numbers/predict", json={"number": value})
+
+    def ready(self) -> None:
+        """Wait until it is."""
+        eventually(lambda: self.client.get("/ready").status_code == 200, 60)
+
+    def recorded(self) -> list[str]:
+        """Request ids of all whole frames in the spool's files, open ones included."""
+        files = sorted((self.folder / "spool").iterdir())
+        records = [frame.record for file in files for frame in decode(file.read_bytes())]
+        return [record.request_id for record in records if isinstance(record, MainRecord)]
+
+    def end(self) -> None:
+        """Kill it and let go of everything."""
+        self.client.close()
+        self.process.kill()
+        self.process.communicate()
+
+
+def environment() -> dict[str, str]:
+    """What programs are started with: this process's environment and our packages."""
+    return {**os.environ, "PYTHONPATH": PATHS}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, PlanServer, list[DeploymentPlan]]]:
+    """A node folder with its agent running, a plan server, and the deployments whose packages lie in the store."""
+    base = tmp_path_factory.mktemp("programs")
+    folder = base / "main"
+    folder.mkdir()
+    store = open_storage(str(base / "store"))
+    one, two, odd = encoding(1).push(store), encoding(2).push(store), touchy().push(store).model_copy(update={"trust": "code"})
+    token = base / "node-token"
+    token.write_text(TOKEN)
+    # Shipping would empty the spool that these tests look into: the agent gets a folder of its own for that, the same cache.
+    variables = {"QUARTERDECK_NODE": "main", "QUARTERDECK_FOLDER": str(folder)}
+    agent = subprocess.Popen([sys.executable, "-m", "quarterdeck_node.agent"], cwd=folder, env={**environment(), **variables},
+                             stderr=subprocess.PIPE)
+    try:
+        with plan_server() as server:
+            eventually((folder / "agent.sock").exists, 60)
+            yield folder, server, [deployment(one, two), deployment(two, one, revision=2), deployment(odd, name="touchy")]
+    finally:
+        agent.terminate()
+        agent.communicate()
+
+
+def plan(folder: Path, sequence: int, *deployments: DeploymentPlan) -> Plan:
+    """A plan whose store is beside the node's folder."""
+    return Plan(node="main", sequence=sequence, store=str(folder.parent / "store"), deployments=list(deployments))
+
+
+@contextmanager
+def served(folder: Path, server: PlanServer | None = None, fds: tuple[int, ...] = (), **more: str) -> Iterator[Served]:
+    """A serve process of the node folder, ended at the end."""
+    told = {"NODE": "main", "PORT": str(free_port()), "DRAIN_SECONDS": "1", "NODE_TOKEN_FILE": str(folder.parent / "node-token"), **more}
+    if server is not None:
+        told["PLAN_SERVER"] = server.url
+    found = Served(folder, {f"QUARTERDECK_{name}": value for name, value in told.items()}, fds)
+    try:
+        yield found
+    finally:
+        found.end()
+
+
+def test_plans_arrive_and_are_acknowledged(parts: tuple[Path, PlanServer, list[DeploymentPlan]]) -> None:
+    """By long poll; reports say what is resident and active; an older plan changes nothing; the stored one serves alone."""
+    folder, server, (first, second, _) = parts
+    with served(folder, server) as node:
+        eventually(lambda: not server.newest().ready, 60)
+        server.publish(plan(folder, 5, first))
+        node.ready()
+        eventually(lambda: [one.state for one in server.newest().deployments[0].versions] == ["ready", "ready"], 60)
+        assert node.predict().json()["version"] == 1
+        server.publish(plan(folder, 6, second))
+        eventually(lambda: server.newest().deployments[0].active == encoding(2).manifest.digest)
+        assert (node.predict().json()["version"], server.newest().sequence) == (2, 6)
+        server.publish(plan(folder, 4, first))
+        seen = len(server.reports)
+        eventually(lambda: len(server.reports) > seen + 1)
+        assert (node.predict().json()["version"], server.newest().sequence) == (2, 6)
+    with served(folder) as node:
+        node.ready()
+        assert node.predict().json()["version"] == 2
+        assert (folder / "plan.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_drain_loses_nothing(parts: tuple[Path, PlanServer, list[DeploymentPlan]]) -> None:
+    """Clients on kept and on new connections get an answer to everything until the door is closed; all of it is recorded."""
+    folder, _, (first, *_) = parts
+    (folder / "plan.json").write_bytes(plan(folder, 10, first).model_dump_json().encode())
+    with served(folder) as node:
+        node.ready()
+        leaving = threading.Event()
+        with ThreadPoolExecutor(4) as pool:
+            clients = [pool.submit(_ask_until_closed, node.port, leaving) for _ in range(4)]
+            eventually(lambda: len(node.recorded()) > 50)
+            node.process.send_signal(signal.SIGTERM)
+            eventually(lambda: node.client.get("/ready").json()["draining"])
+            # During the drain the node is still ready, says so, and asks for the connection to be closed.
+            answer = node.client.get("/ready")
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+            node.process.send_signal(signal.SIGTERM)
+            leaving.set()
+            answered = [one for client in clients for one in client.result()]
+        assert node.process.wait(30) == 0
+        assert len(answered) > 50
+        assert set(answered) <= set(node.recorded())
+        assert not list((folder / "spool").glob("*.open"))
+
+
+def _ask_until_closed(port: int, leaving: threading.Event) -> list[str]:
+    """Request ids of the answers up to the moment when no connection is taken any more.
+
+    Raises:
+        httpx.HTTPError: a request that was sent was not answered, or a connection was refused before the node left.
+    """
+    found = []
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+        while True:
+            try:
+                answer = client.post("/deployments/numbers/predict", json={"number": 1.0})
+            except httpx.ConnectError:
+                if leaving.is_set():
+                    return found
+                raise
+            assert answer.status_code == 200
+            found.append(answer.json()["request_id"])
+
+
+def test_kill_9_loses_no_answered_record(parts: tuple[Path, PlanServer, list[DeploymentPlan]]) -> None:
+    """Whatever was answered before is in the spool after."""
+    folder, _, (first, *_) = parts
+    (folder / "plan.json").write_bytes(plan(folder, 11, first).model_dump_json().encode())
+    with served(folder) as node:
+        node.ready()
+        answered = [node.predict(float(number)).json()["request_id"] for number in range(20)]
+        node.process.kill()
+        node.process.wait(10)
+        assert set(answered) <= set(node.recorded())
+
+
+def test_serve_and_its_model_processes_end_with_their_lifeline(parts: tuple[Path, PlanServer, list[DeploymentPlan]]) -> None:
+    """The pipe's end of file ends serve, and serve's death ends the model's process."""
+    folder, _, (*_, odd) = parts
+    (folder / "plan.json").write_bytes(plan(folder, 12, odd).model_dump_json().encode())
+    reading, writing = os.pipe()
+    with served(folder, fds=(reading,), LIFELINE_FD=str(reading)) as node:
+        os.close(reading)
+        node.ready()
+        [worker] = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text().split()
+        os.close(writing)
+        assert node.process.wait(10) != 0
+        eventually(lambda: not Path(f"/proc/{worker}").exists())
+
+
+@pytest.mark.parametrize(("variable", "value", "said"), [
+    ("QUARTERDECK_PORT", "{taken}", "cannot be listened on"),
+    ("QUARTERDECK_PORT", "many", "QUARTERDECK_PORT"),
+    ("QUARTERDECK_NODE", "No Name", "QUARTERDECK_NODE"),
+    ("QUARTERDECK_ROLE", "both", "QUARTERDECK_ROLE"),
+])
+def test_what_cannot_start_says_why(tmp_path: Path, variable: str, value: str, said: str) -> None:
+    """Exit status 2, one line that names the setting or the port and the next step, and nothing half started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        value = value.format(taken=taken.getsockname()[1])
+        done = subprocess.run([sys.executable, "-m", "quarterdeck_node"], cwd=tmp_path, env={**environment(), variable: value},
+                              capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,87 @@
+"""A plan server in the test's process: hands out one plan, keeps the reports, and can be gone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+from quarterdeck.plan import NodeReport, Plan
+
+TOKEN = "n" * 40
+
+
+class PlanServer(ThreadingHTTPServer):
+    """Answers `GET /plans/{node}` and `POST /nodes/{node}/report`; whatever else, or without the token, is 401."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.plan: Plan | None = None
+        self.reports: list[NodeReport] = []
+        self.changed = threading.Condition()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def publish(self, plan: Plan) -> None:
+        """Answer with this plan from now on, whatever its number is."""
+        with self.changed:
+            self.plan = plan
+            self.changed.notify_all()
+
+    def newest(self) -> NodeReport:
+        """The last report; IndexError where there is none."""
+        return self.reports[-1]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: PlanServer
+
+    def do_GET(self) -> None:  # noqa: N802
+        """Wait for another plan than the one that is known, half a second at most."""
+        after = int(parse_qs(urlsplit(self.path).query)["after"][0])
+        with self.server.changed:
+            self.server.changed.wait_for(lambda: self._differs(after), timeout=0.5)
+            body = self.server.plan.model_dump_json().encode() if self.server.plan and self._differs(after) else b""
+        self._answer(200 if body else 204, body)
+
+    def do_POST(self) -> None:  # noqa: N802
+        """Keep a report."""
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.reports.append(NodeReport.model_validate_json(body))
+        self._answer(204, b"")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silence."""
+
+    def _differs(self, after: int) -> bool:
+        return self.server.plan is not None and self.server.plan.sequence != after
+
+    def _answer(self, status: int, body: bytes) -> None:
+        if self.headers["authorization"] != f"Bearer {TOKEN}":
+            status, body = 401, b""
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def plan_server() -> Iterator[PlanServer]:
+    """A running plan server."""
+    server = PlanServer()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
