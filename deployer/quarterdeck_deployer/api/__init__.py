@@ -1,0 +1,1 @@
+"""HTTP routers of the deployer; each translates between HTTP and one service, nothing else."""

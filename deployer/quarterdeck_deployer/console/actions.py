@@ -1,0 +1,159 @@
+"""What the console's forms do. Every action names the state that it leaves, so that a second click finds nothing to do."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated
+
+import httpx
+from fastapi import APIRouter, Depends, Form, Path, Request
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, RedirectResponse
+
+from quarterdeck.errors import Conflict
+from quarterdeck.schema import Name, Row
+from quarterdeck_deployer.api.common import TheDeployer
+from quarterdeck_deployer.audit import Act
+from quarterdeck_deployer.console import pages, trying
+from quarterdeck_deployer.console.pages import Shell
+from quarterdeck_deployer.console.rendering import PageRoute, Tickets, render
+from quarterdeck_deployer.console.trying import Doors, TryForm
+from quarterdeck_deployer.console.words import slice_of
+from quarterdeck_deployer.deployer import Deployer
+from quarterdeck_deployer.keys import KeyInput
+from quarterdeck_deployer.revisions import Changed, RevisionView, RollbackInput, SwapInput
+
+router = APIRouter(route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False)
+WAIT_SECONDS = 5.0
+Why = Annotated[str, Form(max_length=2_000)]
+Leaving = Annotated[str, Form(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+def _tickets(request: Request) -> Tickets:
+    state = request.app.state
+    if not hasattr(state, "console_tickets"):
+        state.console_tickets = Tickets()
+    tickets: Tickets = state.console_tickets
+    return tickets
+
+
+TheTickets = Annotated[Tickets, Depends(_tickets)]
+
+
+@router.post("/deployments/{name}/swap")
+async def swap(request: Request, name: Name, leaving: Leaving, deployer: TheDeployer, why: Why = "") -> RedirectResponse:
+    """Exchange main and challenger."""
+    act = Act(who=request.state.who, why=why)
+    changed = await run_in_threadpool(deployer.deployments.swap, name, SwapInput(leaving=leaving, why=why), act)
+    return await _done(deployer, changed)
+
+
+@router.post("/deployments/{name}/rollback/{revision}")
+async def rollback(
+    request: Request, name: Name, revision: Annotated[int, Path(ge=1)], leaving: Leaving, deployer: TheDeployer, why: Why = ""
+) -> RedirectResponse:
+    """Restore the pair of an earlier revision."""
+    wanted = RollbackInput(revision=revision, leaving=leaving, why=why)
+    act = Act(who=request.state.who, why=why)
+    changed = await run_in_threadpool(deployer.deployments.rollback, name, wanted, act)
+    return await _done(deployer, changed)
+
+
+@router.post("/deployments/{name}/try")
+async def try_it(request: Request, name: Name, deployer: TheDeployer) -> HTMLResponse:
+    """Ask both roles one row."""
+    typed = {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
+    form = await _asked(deployer, name, typed)
+    return render("try.html", pages.TryPage(try_shell(name), name, form), 422 if form.problems else 200)
+
+
+@router.post("/models/{model}/active")
+def activate(request: Request, model: Name, version: Annotated[int, Form(ge=1)], deployer: TheDeployer) -> RedirectResponse:
+    """Make a version the active one; where it is already, nothing happens."""
+    deployer.registry.activate(model, version, Act(who=request.state.who))
+    return RedirectResponse(f"/models/{model}", status_code=303)
+
+
+@router.post("/keys")
+async def create_key(request: Request, deployer: TheDeployer, tickets: TheTickets) -> HTMLResponse:
+    """Create a key; this answer is the only one that shows its secret."""
+    form = await request.form()
+    typed = {key: value for key, value in form.items() if isinstance(value, str)}
+    scopes = [value for value in form.getlist("scopes") if isinstance(value, str)]
+    try:
+        given = KeyInput.model_validate(
+            {
+                "name": typed.get("name", ""),
+                "project": typed.get("project") or "*",
+                "scopes": scopes,
+                "days": typed.get("days") or None,
+            }
+        )
+    except ValidationError as error:
+        problems = [f"{one['loc'][0]}: {one['msg']}" for one in error.errors(include_url=False, include_input=False)]
+        page = await run_in_threadpool(keys_page, deployer, tickets.new(), 1)
+        return render("keys.html", pages.KeysPage(page.shell, page.rows, page.ticket, problems=problems, typed=typed), 422)
+    if not tickets.use(typed.get("ticket", "")):
+        raise Conflict(
+            "This form was sent before, and the key that it made exists; its secret was in the first answer only.",
+            hint="If that answer is lost, revoke the key and create another one.",
+        )
+    made = await run_in_threadpool(deployer.keys.create, given, Act(who=request.state.who))
+    page = await run_in_threadpool(keys_page, deployer, tickets.new(), 1)
+    return render("keys.html", pages.KeysPage(page.shell, page.rows, page.ticket, secret=made.secret, created=made), 201)
+
+
+@router.post("/keys/{key}/revoke")
+def revoke_key(request: Request, key: str, deployer: TheDeployer) -> RedirectResponse:
+    """Take a key back; a second time changes nothing."""
+    deployer.keys.revoke(key, Act(who=request.state.who))
+    return RedirectResponse("/keys", status_code=303)
+
+
+def keys_page(deployer: Deployer, ticket: str, page: int) -> pages.KeysPage:
+    """The list of keys with a fresh form."""
+    now = datetime.now(UTC)
+    rows = [pages.key_row(one, now) for one in deployer.keys.all()]
+    return pages.KeysPage(Shell("Keys", "keys", "quarterdeck keys list", "/api/keys"), slice_of(rows, page), ticket)
+
+
+def try_shell(name: str) -> Shell:
+    """What stands around the test form."""
+    return Shell(f"Try {name}", "deployments", f"quarterdeck predict {name} --row JSON", f"/api/deployments/{name}")
+
+
+def empty_form(deployer: Deployer, wish: RevisionView) -> TryForm:
+    """The test form, filled with the first golden row of main."""
+    manifest = deployer.registry.version(wish.main.model, wish.main.version).manifest
+    fields = trying.fields_of(manifest.data_schema, manifest.golden[0].row)
+    return TryForm(fields=fields, snippets=_snippets(deployer, wish, manifest.golden[0].row), target=manifest.data_schema.target)
+
+
+async def _asked(deployer: Deployer, name: str, typed: dict[str, str]) -> TryForm:
+    wish = await run_in_threadpool(deployer.deployments.current, name)
+    schema = (await run_in_threadpool(deployer.registry.version, wish.main.model, wish.main.version)).manifest.data_schema
+    fields, row = trying.read(schema, typed)
+    if any(one.problem for one in fields):
+        return TryForm(fields=fields, target=schema.target)
+    settings, tokens = deployer.settings, deployer.tokens
+    doors = Doors(settings.main_url.rstrip("/"), settings.challenger_url.rstrip("/"), deployer.console_key, tokens.mirror)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        asked = [trying.ask_main(client, doors, name, row)]
+        if wish.challenger is not None:
+            theirs = await run_in_threadpool(deployer.registry.version, wish.challenger.model, wish.challenger.version)
+            asked.append(trying.ask_challenger(client, doors, name, row, theirs.manifest.data_schema))
+        answers = await asyncio.gather(*asked)
+    return TryForm(fields=fields, answers=list(answers), snippets=_snippets(deployer, wish, row), target=schema.target)
+
+
+def _snippets(deployer: Deployer, wish: RevisionView, row: Row) -> trying.Snippets:
+    url = f"{deployer.settings.main_url.rstrip('/')}/deployments/{wish.deployment}/predict"
+    return trying.snippets(url, wish.deployment, row, keyed=wish.access != "public")
+
+
+async def _done(deployer: Deployer, changed: Changed) -> RedirectResponse:
+    """Wait a little for the nodes, then show the deployment with a banner about what was done."""
+    await deployer.applied(changed.deployment, changed.revision, WAIT_SECONDS)
+    return RedirectResponse(f"/deployments/{changed.deployment}?done={changed.revision}", status_code=303)

@@ -1,0 +1,192 @@
+"""The console's pages. Each asks the services, builds its dataclass and renders it; actions live beside this in `actions`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from quarterdeck.errors import Conflict, NotFound, QuarterdeckError
+from quarterdeck.schema import Name
+from quarterdeck_deployer.api.common import TheDeployer
+from quarterdeck_deployer.api.performance import performance_of
+from quarterdeck_deployer.api.predictions import TheIndex
+from quarterdeck_deployer.console import actions, pages
+from quarterdeck_deployer.console.pages import Shell
+from quarterdeck_deployer.console.rendering import ASSETS, PageRoute, media_type, render
+from quarterdeck_deployer.console.words import slice_of
+from quarterdeck_deployer.deployer import Deployer
+from quarterdeck_deployer.predictions import PredictionIndex
+from quarterdeck_deployer.revisions import RollbackInput, rollback_target
+
+router = APIRouter(route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False)
+PageNumber = Annotated[int, Query(ge=1, description="Page of a long list.")]
+_NEWEST = 20
+_AUDIT_ROWS = 50
+
+
+@router.get("/")
+def home() -> RedirectResponse:
+    """The list of deployments is where everybody starts."""
+    return RedirectResponse("/deployments", status_code=303)
+
+
+@router.get("/static/{name}")
+def static(name: str) -> Response:
+    """A style sheet, a script or a picture of the console."""
+    if name not in ASSETS:
+        raise NotFound("There is no such file.", kind="file")
+    headers = {"cache-control": "public, max-age=31536000, immutable"}
+    return Response(ASSETS[name], media_type=media_type(name), headers=headers)
+
+
+@router.get("/deployments")
+def deployments(deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
+    """All deployments."""
+    found = slice_of(deployer.deployments.names(), page)
+    rows = [pages.deployment_row(deployer.deployments.current(name), deployer.observed(name)) for name in found.items]
+    shell = Shell("Deployments", "deployments", "quarterdeck get", "/api/deployments")
+    shown = pages.DeploymentsPage(shell, found.holding(rows))
+    return render("deployments.html", shown)
+
+
+@router.get("/deployments/{name}")
+def deployment(
+    name: Name, deployer: TheDeployer, index: TheIndex, page: PageNumber = 1, done: Annotated[int | None, Query()] = None
+) -> HTMLResponse:
+    """One deployment."""
+    history, observed = deployer.deployments.history(name), deployer.observed(name)
+    shown = pages.DeploymentPage(
+        shell=Shell(name, "deployments", f"quarterdeck status {name}", f"/api/deployments/{name}"),
+        status=pages.status(history[0], observed),
+        revisions=slice_of(pages.revision_rows(history, observed), page),
+        addresses=_addresses(deployer, name),
+        measured=_measured(deployer, index, name),
+        form=actions.empty_form(deployer, history[0]),
+        done=pages.done(done, history, observed),
+    )
+    return render("deployment.html", shown)
+
+
+@router.get("/deployments/{name}/status")
+def status(name: Name, deployer: TheDeployer) -> HTMLResponse:
+    """The part of a deployment's page that is refreshed every few seconds."""
+    return render("_status.html", pages.status(deployer.deployments.current(name), deployer.observed(name)))
+
+
+@router.get("/deployments/{name}/swap")
+def swap(name: Name, deployer: TheDeployer) -> HTMLResponse:
+    """What a swap will do."""
+    current = deployer.deployments.current(name)
+    if current.challenger is None:
+        raise Conflict(
+            f"Deployment {name} has no challenger to swap with.", hint=f"Set one: quarterdeck challenger set {name} VERSION"
+        )
+    shown = pages.ConfirmPage(
+        shell=Shell(f"Swap {name}", "deployments", f"quarterdeck challenger swap {name}", f"/api/deployments/{name}"),
+        name=name,
+        now=current,
+        after=(current.challenger, current.main),
+        next_revision=current.number + 1,
+        duration=pages.duration(current.challenger, deployer.observed(name)),
+        rejects=False,
+        leaving=current.main.digest,
+        target=None,
+    )
+    return render("confirm.html", shown)
+
+
+@router.get("/deployments/{name}/rollback/{revision}")
+def rollback(name: Name, revision: Annotated[int, Path(ge=1)], deployer: TheDeployer) -> HTMLResponse:
+    """What a rollback will do."""
+    history = deployer.deployments.history(name)
+    current = history[0]
+    target = rollback_target(history, RollbackInput(revision=revision))
+    cli = f"quarterdeck rollback {name} --to {revision}"
+    if target is None:
+        raise Conflict(f"Revision {revision} has the pair that is wished already: {current.main} is main.", hint="Nothing to do.")
+    shown = pages.ConfirmPage(
+        shell=Shell(f"Roll back {name}", "deployments", cli, f"/api/deployments/{name}/revisions"),
+        name=name,
+        now=current,
+        after=(target.main, target.challenger),
+        next_revision=current.number + 1,
+        duration=pages.duration(target.main, deployer.observed(name)),
+        rejects=target.main.digest != current.main.digest,
+        leaving=current.main.digest,
+        target=revision,
+    )
+    return render("confirm.html", shown)
+
+
+@router.get("/deployments/{name}/try")
+def try_it(name: Name, deployer: TheDeployer) -> HTMLResponse:
+    """The test form by itself."""
+    form = actions.empty_form(deployer, deployer.deployments.current(name))
+    return render("try.html", pages.TryPage(actions.try_shell(name), name, form))
+
+
+@router.get("/models")
+def models(deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
+    """All models."""
+    shell = Shell("Models", "models", "quarterdeck model list", "/api/models")
+    return render("models.html", pages.ModelsPage(shell, slice_of(deployer.registry.models(), page)))
+
+
+@router.get("/models/{model}")
+def model(model: Name, deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
+    """One model with its versions."""
+    found = deployer.registry.model(model)
+    part = slice_of(found.items, page)
+    versions = [deployer.registry.version(model, one.version) for one in part.items]
+    wishes = [deployer.deployments.current(name) for name in deployer.deployments.names()]
+    rows = [pages.VersionRow(one, pages.deployed_in(one.digest, wishes)) for one in versions]
+    shell = Shell(model, "models", f"quarterdeck model show {model}", f"/api/models/{model}")
+    return render("model.html", pages.ModelPage(shell, found, part.holding(rows), pages.metric_names(versions)))
+
+
+@router.get("/keys")
+def keys(deployer: TheDeployer, tickets: actions.TheTickets, page: PageNumber = 1) -> HTMLResponse:
+    """All keys, and a form for a new one."""
+    return render("keys.html", actions.keys_page(deployer, tickets.new(), page))
+
+
+@router.get("/keys/{key}/revoke")
+def revoke(key: str, deployer: TheDeployer) -> HTMLResponse:
+    """What revoking a key will do."""
+    found = next((one for one in deployer.keys.all() if one.id == key), None)
+    if found is None:
+        raise NotFound("There is no such key.", kind="key", hint="See the list of keys.")
+    return render(
+        "revoke.html", pages.RevokePage(Shell("Revoke key", "keys", f"quarterdeck keys revoke {key}", "/api/keys"), found)
+    )
+
+
+@router.get("/audit")
+def audit(deployer: TheDeployer, before: Annotated[int | None, Query(ge=1)] = None) -> HTMLResponse:
+    """Who did what, newest first."""
+    entries = deployer.audit.entries(before=before, limit=_AUDIT_ROWS + 1)
+    older = entries[_AUDIT_ROWS - 1].sequence if len(entries) > _AUDIT_ROWS else None
+    shell = Shell("Audit", "audit", "quarterdeck audit list", "/api/audit")
+    return render("audit.html", pages.AuditPage(shell, entries[:_AUDIT_ROWS], older))
+
+
+def _addresses(deployer: Deployer, name: str) -> pages.Addresses:
+    base = deployer.settings.main_url.rstrip("/")
+    return pages.Addresses(f"{base}/deployments/{name}/predict", f"{base}/deployments/{name}/form", f"{base}/docs")
+
+
+def _measured(deployer: Deployer, index: PredictionIndex, name: str) -> pages.Measured:
+    """What the store says; without it the rest of the page stands all the same."""
+    try:
+        return pages.Measured(
+            performance=performance_of(deployer.registry, index, name),
+            ledger=index.ledger(name),
+            predictions=index.newest(name, _NEWEST),
+        )
+    except QuarterdeckError as error:
+        return pages.Measured(problem=str(error))
+
+
+router.include_router(actions.router)

@@ -1,0 +1,313 @@
+"""Actions on deployments: each is one transaction that writes an immutable revision and its audit row, or nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from quarterdeck.errors import Conflict, NotFound
+from quarterdeck.rollout import Record
+from quarterdeck_deployer import audit, registry
+from quarterdeck_deployer.audit import Act, Change
+from quarterdeck_deployer.database import Database, utc_now
+from quarterdeck_deployer.models import Deployment, Revision
+from quarterdeck_deployer.revisions import (
+    ChallengerInput,
+    Changed,
+    Content,
+    DeploymentInput,
+    Kind,
+    RevisionView,
+    RollbackInput,
+    SwapInput,
+    pair,
+    require_pair,
+    rollback_target,
+)
+
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    """What an action wants: the new content, or why nothing is to be done; and what a rollback remembers."""
+
+    kind: Kind
+    content: Content | None
+    note: str = ""
+    marks: dict[str, Any] = field(default_factory=dict)
+
+
+class Deployments:
+    """The service behind API, console and CLI. Every action may raise:
+
+    NotFound: no such deployment, version or revision; Conflict: ``changed-meanwhile`` where `act.expected` is not the newest
+    revision; InvalidInput: ``schema-mismatch``; PackageRefused: ``trust-required``.
+    """
+
+    def __init__(self, database: Database, wake: Callable[[], None]) -> None:
+        self._sessions, self._writing, self._wake = database.sessions, database.writing, wake
+
+    def put(self, name: str, wish: DeploymentInput, act: Act) -> Changed:
+        """Create the deployment, or make its wish equal to this one; the same wish twice is one revision.
+
+        Where automation holds after a refused version, the same wish again is a new attempt.
+        """
+
+        def edit(session: Session, current: RevisionView | None) -> _Edit:
+            content = _resolved(session, wish)
+            if current is None:
+                return _Edit("create", content)
+            held = content == current.content and _holds(session, current)
+            return _Edit("retry" if held else "change", content)
+
+        return self._act(name, act, edit, creates=True)
+
+    def set_challenger(self, name: str, choice: ChallengerInput, act: Act) -> Changed:
+        """Let a version answer in the background, in place of the present challenger if there is one."""
+
+        def edit(session: Session, current: RevisionView) -> _Edit:
+            main = registry.resolve(session, current.main.model, current.main.version, current.main.trust)
+            challenger = registry.resolve(session, choice.model or current.main.model, choice.version, choice.trust)
+            require_pair(main, challenger)
+            return _Edit("challenger", _with(current, challenger=challenger[0]))
+
+        return self._change(name, act, edit)
+
+    def clear_challenger(self, name: str, act: Act) -> Changed:
+        """Stop mirroring; without a challenger nothing changes."""
+        return self._change(name, act, lambda _, current: _Edit("clear", _with(current, challenger=None)))
+
+    def swap(self, name: str, wanted: SwapInput, act: Act) -> Changed:
+        """Exchange main and challenger.
+
+        Raises:
+            Conflict: ``no-challenger``.
+        """
+
+        def edit(_: Session, current: RevisionView) -> _Edit:
+            if wanted.leaving is not None and wanted.leaving != current.main.digest:
+                return _Edit("swap", None, _already(current))
+            if current.challenger is None:
+                raise Conflict(
+                    f"Deployment {name} has no challenger to swap with.",
+                    code="no-challenger",
+                    kind="deployment",
+                    name=name,
+                    hint="Set one first: `quarterdeck challenger set`.",
+                )
+            return _Edit("swap", _with(current, main=current.challenger, challenger=current.main))
+
+        return self._change(name, act, edit)
+
+    def rollback(self, name: str, wanted: RollbackInput, act: Act) -> Changed:
+        """Restore the pair of an earlier revision as a new one; the version left is rejected as main.
+
+        Already there (a double click): nothing changes.
+
+        Raises:
+            Conflict: ``nothing-to-go-back-to``.
+        """
+
+        def edit(session: Session, current: RevisionView) -> _Edit:
+            target = rollback_target(_history(session, name), wanted)
+            if target is None:
+                return _Edit("rollback", None, _already(current))
+            # The pair is taken as it was, trust included: those versions were allowed then by a person, by name.
+            content = _with(current, main=target.main, challenger=target.challenger)
+            return _Edit("rollback", content, marks={"leaving": current.main.digest, "restored": target.number})
+
+        return self._change(name, act, edit)
+
+    def run(self, name: str, act: Act) -> Changed:
+        """Let it answer requests."""
+        return self._change(name, act, lambda _, current: _Edit("run", _with(current, running=True)))
+
+    def stop(self, name: str, act: Act) -> Changed:
+        """Let it answer no requests; everything else stays as it is."""
+        return self._change(name, act, lambda _, current: _Edit("stop", _with(current, running=False)))
+
+    def delete(self, name: str, act: Act) -> Changed:
+        """Take it away from all nodes; its history stays, and the same name later goes on counting."""
+        with self._writing.begin() as session:
+            row = _living(session, name)
+            current = _current(session, row)
+            _require_expected(current, act)
+            number = _add(session, row, _Edit("delete", _with(current, running=False)), act)
+            row.deleted = utc_now()
+            # A deployment that comes back under this name starts afresh, but never below a number that a node has seen.
+            kept = Record.model_validate(row.record)
+            row.record = Record(revision=kept.revision, generation=number).model_dump(mode="json")
+            row.record_version += 1
+            audit.write(session, act, Change("delete", f"deployment/{name}", _shown(current.content), None))
+        self._wake()
+        return Changed(deployment=name, revision=number, changed=True)
+
+    def names(self) -> list[str]:
+        """All deployments that exist, by name."""
+        with self._sessions() as session:
+            return list(session.scalars(select(Deployment.name).where(Deployment.deleted.is_(None)).order_by(Deployment.name)))
+
+    def current(self, name: str) -> RevisionView:
+        """The newest revision: the wish."""
+        with self._sessions() as session:
+            return _current(session, _living(session, name))
+
+    def history(self, name: str) -> list[RevisionView]:
+        """All revisions, newest first; also those from before a deletion."""
+        with self._sessions() as session:
+            _living(session, name)
+            return _history(session, name)
+
+    def _change(self, name: str, act: Act, edit: Callable[[Session, RevisionView], _Edit]) -> Changed:
+        def existing(session: Session, current: RevisionView | None) -> _Edit:
+            if current is None:
+                raise _unknown(session, name)
+            return edit(session, current)
+
+        return self._act(name, act, existing, creates=False)
+
+    def _act(self, name: str, act: Act, edit: Callable[[Session, RevisionView | None], _Edit], *, creates: bool) -> Changed:
+        with self._writing.begin() as session:
+            row = session.get(Deployment, name)
+            current = _current(session, row) if row is not None and row.deleted is None else None
+            _require_expected(current, act)
+            wanted = edit(session, current)
+            same = current is not None and wanted.content == current.content and wanted.kind != "retry"
+            if current is not None and (wanted.content is None or same):
+                return Changed(deployment=name, revision=current.number, changed=False, note=wanted.note or "It is so already.")
+            row = row or _new_row(session, name)
+            number = _add(session, row, wanted, act, current)
+            row.deleted = None
+            before = _shown(current.content) if current else None
+            audit.write(session, act, Change(wanted.kind, f"deployment/{name}", before, _shown(wanted.content)))
+        # Only what is committed may be acted upon.
+        self._wake()
+        return Changed(deployment=name, revision=number, changed=True, created=creates and current is None)
+
+
+def _new_row(session: Session, name: str) -> Deployment:
+    row = Deployment(name=name, revision=0, record=Record().model_dump(mode="json"), record_version=0, created=utc_now())
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _add(session: Session, row: Deployment, edit: _Edit, act: Act, current: RevisionView | None = None) -> int:
+    """Write the next revision and point the deployment at it."""
+    if edit.content is None:
+        raise ValueError("an edit without content makes no revision")
+    number = row.revision + 1
+    # A person chooses main by naming another one, by rolling back, or by trying the same again after a refusal.
+    chooses = current is None or edit.kind == "retry" or current.main.digest != edit.content.main.digest
+    session.add(
+        Revision(
+            deployment=row.name,
+            number=number,
+            kind=edit.kind,
+            content=edit.content.model_dump(mode="json"),
+            chosen=number if chooses or current is None else current.chosen,
+            leaving=edit.marks.get("leaving") if chooses or current is None else current.leaving,
+            restored=edit.marks.get("restored"),
+            who=act.who,
+            why=act.why,
+            created=utc_now(),
+        )
+    )
+    row.revision = number
+    return number
+
+
+def _resolved(session: Session, wish: DeploymentInput) -> Content:
+    main = registry.resolve(session, wish.main.model, wish.main.version, wish.main.trust)
+    challenger = None
+    if wish.challenger is not None:
+        challenger = registry.resolve(session, wish.challenger.model, wish.challenger.version, wish.challenger.trust)
+        require_pair(main, challenger)
+    return Content(
+        description=wish.description,
+        project=wish.project,
+        main=main[0],
+        challenger=challenger[0] if challenger else None,
+        access=wish.access,
+        records=wish.records,
+        running=wish.running,
+    )
+
+
+def _holds(session: Session, current: RevisionView) -> bool:
+    row = session.get_one(Deployment, current.deployment)
+    hold = Record.model_validate(row.record).hold
+    return hold is not None and hold.generation == current.number
+
+
+def _living(session: Session, name: str) -> Deployment:
+    row = session.get(Deployment, name)
+    if row is None or row.deleted is not None:
+        raise _unknown(session, name)
+    return row
+
+
+def _unknown(session: Session, name: str) -> NotFound:
+    query = select(Deployment.name).where(Deployment.deleted.is_(None)).order_by(Deployment.name).limit(_SHOWN)
+    known = ", ".join(session.scalars(query))
+    return NotFound(
+        f"There is no such deployment. There are: {known}." if known else "There is no deployment yet.",
+        kind="deployment",
+        name=name,
+        hint="Create it: `quarterdeck apply -f FILE`.",
+    )
+
+
+def _current(session: Session, row: Deployment) -> RevisionView:
+    return view(session.get_one(Revision, (row.name, row.revision)))
+
+
+def _history(session: Session, name: str) -> list[RevisionView]:
+    query = select(Revision).where(Revision.deployment == name).order_by(Revision.number.desc())
+    return [view(row) for row in session.scalars(query)]
+
+
+def view(row: Revision) -> RevisionView:
+    """The stored revision as everybody else sees it."""
+    return RevisionView(
+        **row.content,
+        deployment=row.deployment,
+        number=row.number,
+        kind=row.kind,
+        chosen=row.chosen,
+        leaving=row.leaving,
+        restored=row.restored,
+        who=row.who,
+        why=row.why,
+        created=row.created,
+    )
+
+
+def _require_expected(current: RevisionView | None, act: Act) -> None:
+    newest = current.number if current else 0
+    if act.expected is not None and act.expected != newest:
+        raise Conflict(
+            f"The deployment has changed meanwhile: its newest revision is {newest}.",
+            code="changed-meanwhile",
+            kind="deployment",
+            name=current.deployment if current else "",
+            extra={"revision": newest},
+            hint="Look at what changed, then try again.",
+        )
+
+
+def _with(current: RevisionView, **changes: Any) -> Content:
+    return current.content.model_copy(update=changes)
+
+
+def _already(current: RevisionView) -> str:
+    return f"Already on {pair(current)[0]} since {current.created:%Y-%m-%d %H:%M:%S} UTC (revision {current.number})."
+
+
+def _shown(content: Content | None) -> dict[str, Any] | None:
+    return content.model_dump(mode="json") if content else None

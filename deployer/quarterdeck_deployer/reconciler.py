@@ -1,0 +1,205 @@
+"""The loop that turns wishes into plans: level-triggered, idempotent, safe to be killed at any statement.
+
+Each step reads the whole world (deployments, revisions, keys, live reports), decides, stores what was decided together with
+the number of the plans, and only then publishes. Whatever is lost by a crash is decided again, equally, from what was stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, select, update
+from sqlalchemy.orm import Session
+
+from quarterdeck.plan import NodeReport, Plan
+from quarterdeck.rollout import Decision, Record, Spec, decide
+from quarterdeck_deployer.database import Database
+from quarterdeck_deployer.deployments import view
+from quarterdeck_deployer.keys import keyring
+from quarterdeck_deployer.models import Deployment, NodeState, Revision
+from quarterdeck_deployer.nodes import NODES, Nodes
+from quarterdeck_deployer.plans import Decided, PlanBuilder, content_digest
+
+TICK_SECONDS = 1.0
+PERSIST_SECONDS = 5.0
+
+Decide = Callable[[Spec, Record, Sequence[NodeReport], float], Decision]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A deployment as it lies in the database: the wish, the decision record and the record's version."""
+
+    decided: Decided
+    record: Record
+    record_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often the loop has run and failed in this process."""
+
+    steps: int = 0
+    failures: int = 0
+
+
+class Reconciler:
+    """Owns the published plans. `step` blocks and runs in a worker thread; everything else belongs to the event loop.
+
+    Args:
+        decide: the rollout decision; a parameter so that tests can count and interrupt it.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        builder: PlanBuilder,
+        nodes: Nodes,
+        *,
+        decide: Decide = decide,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._builder, self._nodes, self._decide, self._clock = database, builder, nodes, decide, clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._due = asyncio.Event()
+        self._stepped = asyncio.Event()
+        self._persisted = 0.0
+        self.plans: dict[str, Plan] = {}
+        self.counts = Counts()
+
+    def wake(self) -> None:
+        """Ask for a step soon; from any thread, any number of times."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._due.set)
+
+    async def run(self) -> None:
+        """Step whenever woken, and every second; until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        self._due.set()
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), TICK_SECONDS)
+            # Cleared before reading: what changes during the step asks for another one.
+            self._due.clear()
+            await self._step_once()
+            stepped, self._stepped = self._stepped, asyncio.Event()
+            stepped.set()
+
+    @property
+    def next_step(self) -> asyncio.Event:
+        """Set at the end of the next step. Take it before looking, so that nothing falls between the look and the wait."""
+        return self._stepped
+
+    def release(self) -> None:
+        """Let everybody go who waits for a step, because the program ends."""
+        self._stepped.set()
+
+    def restore(self) -> None:
+        """Read what earlier processes were told by nodes, so that "last seen" survives a restart."""
+        with self._database.sessions() as session:
+            for state in session.scalars(select(NodeState)):
+                if state.report is not None and state.reported is not None and state.node in NODES:
+                    self._nodes.remember(state.node, NodeReport.model_validate(state.report), state.reported)
+
+    def step(self) -> dict[str, Plan]:
+        """Read, decide, store; gives back the plans to publish."""
+        with self._database.sessions() as session:
+            world = self._world(session)
+            plans = self._builder.plans([stored.decided for stored in world], keyring(session))
+            states = {state.node: (state.sequence, state.plan) for state in session.scalars(select(NodeState))}
+        changed = [stored for stored in world if stored.decided.decision.record != stored.record]
+        numbered = {node: self._numbered(plan, states) for node, plan in plans.items()}
+        moved = [plan for node, plan in numbered.items() if states.get(node, (0, ""))[0] != plan.sequence]
+        reports = self._reports_due()
+        if changed or moved or reports:
+            with self._database.writing.begin() as session:
+                for stored in changed:
+                    _swap_record(session, stored)
+                for plan in moved:
+                    _state(session, plan.node).sequence = plan.sequence
+                    _state(session, plan.node).plan = content_digest(plan)
+                for node in reports:
+                    self._persist(session, node)
+        return numbered
+
+    async def _step_once(self) -> None:
+        try:
+            plans = await asyncio.to_thread(self.step)
+        except _Overtaken:
+            self._due.set()
+        except Exception:
+            # Nodes keep what they have; the next tick tries again. Nothing may end this loop.
+            self.counts = replace(self.counts, failures=self.counts.failures + 1)
+            log.exception("a reconcile step failed; trying again in %s s", TICK_SECONDS)
+        else:
+            self.plans = plans
+            self.counts = replace(self.counts, steps=self.counts.steps + 1)
+
+    def _world(self, session: Session) -> list[Stored]:
+        rows = session.execute(
+            select(Deployment, Revision)
+            .join(Revision, (Revision.deployment == Deployment.name) & (Revision.number == Deployment.revision))
+            .where(Deployment.deleted.is_(None))
+            .order_by(Deployment.name)
+        )
+        live, now = self._nodes.live(), self._clock()
+        found = []
+        for deployment, revision in rows:
+            wish, record = view(revision), Record.model_validate(deployment.record)
+            found.append(Stored(Decided(wish, self._decide(wish.spec(), record, live, now)), record, deployment.record_version))
+        return found
+
+    def _numbered(self, plan: Plan, states: dict[str, tuple[int, str]]) -> Plan:
+        """The plan with its number: the stored one while the content is the same, a higher one otherwise."""
+        sequence, digest = states.get(plan.node, (0, ""))
+        heard = self._nodes.heard(plan.node)
+        # A node ahead of us has seen plans of a database that was lost; it would ignore every lower number.
+        ahead = heard.report.sequence if heard else 0
+        if digest == content_digest(plan) and ahead <= sequence:
+            return plan.model_copy(update={"sequence": sequence})
+        return plan.model_copy(update={"sequence": max(sequence, ahead) + 1})
+
+    def _reports_due(self) -> list[str]:
+        now = self._clock()
+        if abs(now - self._persisted) < PERSIST_SECONDS:
+            return []
+        self._persisted = now
+        return [node for node in NODES if (heard := self._nodes.heard(node)) and heard.present]
+
+    def _persist(self, session: Session, node: str) -> None:
+        heard, state = self._nodes.heard(node), _state(session, node)
+        if heard is not None:
+            state.report, state.reported = heard.report.model_dump(mode="json"), heard.at
+
+
+class _Overtaken(Exception):
+    """Somebody else has written a decision record since this step read it."""
+
+
+def _swap_record(session: Session, stored: Stored) -> None:
+    """Compare and swap: the record is written only over the one that was decided upon."""
+    decided = stored.decided
+    statement = (
+        update(Deployment)
+        .where(Deployment.name == decided.wish.deployment, Deployment.record_version == stored.record_version)
+        .values(record=decided.decision.record.model_dump(mode="json"), record_version=stored.record_version + 1)
+    )
+    if cast(CursorResult[Any], session.execute(statement)).rowcount != 1:
+        raise _Overtaken
+
+
+def _state(session: Session, node: str) -> NodeState:
+    state = session.get(NodeState, node)
+    if state is None:
+        state = NodeState(node=node, sequence=0, plan="")
+        session.add(state)
+        session.flush()
+    return state

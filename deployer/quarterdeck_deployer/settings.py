@@ -1,0 +1,117 @@
+"""The deployer's settings: environment variables with the prefix QUARTERDECK_, read once at start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from quarterdeck.errors import InvalidInput
+from quarterdeck.schema import Frozen, Name
+
+PREFIX = "QUARTERDECK_"
+
+
+class Settings(Frozen):
+    """Each field is one variable: its name in capitals after ``QUARTERDECK_``."""
+
+    data: Path = Field(Path(".quarterdeck"), description="Folder of the database, of the default store and of the token files.")
+    name: Name = Field("local", description="Name of this instance, shown in the console.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8400, description="Port to listen on; 0 picks a free one.")
+    store: str = Field(
+        "", description="Store of packages and records: a folder or s3://bucket/prefix; empty: `store` in the data folder."
+    )
+    main_url: str = Field("http://127.0.0.1:8401", description="Base URL of the main node, as callers reach it.")
+    challenger_url: str = Field(
+        "http://127.0.0.1:8402", description="Base URL of the challenger node, as the main node reaches it."
+    )
+    token_file: Path | None = Field(None, description="File with the admin token; default: `token` in the data folder.")
+    node_token_file: Path | None = Field(
+        None, description="File with the token of the nodes; default: `node-token` in the data folder."
+    )
+    mirror_token_file: Path | None = Field(
+        None, description="File with the mirroring token; default: `mirror-token` in the data folder."
+    )
+    lifeline_fd: int | None = Field(None, description="Inherited pipe whose end of file stops this process: its parent is gone.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.data / "deployer.db"
+
+    @property
+    def store_url(self) -> str:
+        """The store to use. A folder's path is made absolute, since nodes work in folders of their own."""
+        if "://" in self.store:
+            return self.store
+        return str((Path(self.store).expanduser() if self.store else self.data / "store").absolute())
+
+    @property
+    def allowed_hosts(self) -> frozenset[str]:
+        """Host header values that are answered; anything else may be a rebound name."""
+        names = {"127.0.0.1", "localhost", self.host}
+        return frozenset(f"{name}:{self.port}" for name in names)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings from variables; unset or empty ones take their default.
+
+        Raises:
+            InvalidInput: naming the variable that cannot be used.
+        """
+        given = os.environ if environ is None else environ
+        named = {field: given[PREFIX + field.upper()] for field in cls.model_fields if given.get(PREFIX + field.upper())}
+        try:
+            return cls.model_validate(named)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            variable = PREFIX + str(first["loc"][0]).upper()
+            raise InvalidInput(
+                f"{variable} cannot be used: {first['msg']}.",
+                kind="setting",
+                name=variable,
+                hint="See docs/reference/settings.md for what it takes.",
+            ) from None
+
+
+class Tokens(Frozen):
+    """The three secrets of an instance, as read from their files."""
+
+    admin: str = Field(repr=False)
+    node: str = Field(repr=False)
+    mirror: str = Field(repr=False)
+
+    @classmethod
+    def read(cls, settings: Settings) -> Tokens:
+        """Read the token files.
+
+        Raises:
+            InvalidInput: naming the file that is missing, unreadable or too short.
+        """
+        return cls(
+            admin=_token(settings.token_file or settings.data / "token", "TOKEN_FILE"),
+            node=_token(settings.node_token_file or settings.data / "node-token", "NODE_TOKEN_FILE"),
+            mirror=_token(settings.mirror_token_file or settings.data / "mirror-token", "MIRROR_TOKEN_FILE"),
+        )
+
+
+def _token(path: Path, variable: str) -> str:
+    hint = f"Start with `quarterdeck up`, or write 32 random characters to a file of your own and name it in {PREFIX}{variable}."
+    try:
+        token = path.read_text().strip()
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise InvalidInput(
+            f"The token file {path} cannot be read: {reason}.", code="token-unreadable", kind="file", name=path.name, hint=hint
+        ) from None
+    # A short token could be guessed; there is no default and no way to run without one.
+    if len(token) < 32:
+        raise InvalidInput(
+            f"The token in {path} is shorter than 32 characters.", code="token-unreadable", kind="file", name=path.name, hint=hint
+        )
+    return token

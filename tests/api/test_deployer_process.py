@@ -1,0 +1,113 @@
+"""The real process: what it refuses to start with, how it ends, and what a kill -9 costs (nothing that was acknowledged)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.campaigns.deployer_kills import campaign
+from tests.deployer_process import DeployerProcess, prepare, start
+from tests.deployer_world import NODE
+from tests.support import eventually, free_port
+
+
+def newer(folder: Path) -> None:
+    """Leave a database that a newer program has migrated."""
+    code = (
+        "import sys; from pathlib import Path; from sqlalchemy import text; from quarterdeck_deployer.database import Database; "
+        "d = Database(Path(sys.argv[1]) / 'deployer.db'); d.migrate(); "
+        "exec('with d.writing.begin() as s: s.execute(text(\"UPDATE alembic_version SET version_num = 9999\"))')"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
+
+
+def block_store(folder: Path) -> None:
+    """A file lies where the store's folder should be."""
+    (folder / "store").write_text("in the way")
+
+
+REFUSALS = [
+    ("no token", lambda folder: (folder / "token").unlink(), {}, "token"),
+    ("short token", lambda folder: (folder / "node-token").write_text("short"), {}, "shorter than 32"),
+    ("unusable store", block_store, {}, "store"),
+    ("store of no kind", lambda folder: None, {"STORE": "ftp://somewhere"}, "store"),
+    ("newer database", newer, {}, "9999"),
+    ("wrong setting", lambda folder: None, {"LOG_LEVEL": "loud"}, "QUARTERDECK_LOG_LEVEL"),
+]
+
+
+@pytest.mark.parametrize(("title", "spoil", "settings", "words"), REFUSALS, ids=[row[0] for row in REFUSALS])
+def test_refuses_to_start_with_one_clear_line(
+    tmp_path: Path, title: str, spoil: object, settings: dict[str, str], words: str
+) -> None:
+    """Exit status 2, `error:` and `hint:` on standard error, no traceback."""
+    prepare(tmp_path)
+    assert callable(spoil)
+    spoil(tmp_path)
+    process = start(tmp_path, 0, **settings)
+    assert process.wait(60) == 2
+    lines = (tmp_path / "stderr").read_text().splitlines()
+    assert [line.split(":")[0] for line in lines] == ["error", "hint"]
+    assert words in lines[0]
+
+
+def test_port_in_use_is_named_and_nothing_is_touched(tmp_path: Path) -> None:
+    """The second program ends with status 2 before it opens the database."""
+    prepare(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        assert start(tmp_path, port).wait(60) == 2
+    assert f"Port {port} of 127.0.0.1 is in use" in (tmp_path / "stderr").read_text()
+    assert not (tmp_path / "deployer.db").exists()
+
+
+def test_ends_at_once_although_nodes_wait(tmp_path: Path) -> None:
+    """SIGTERM during a long poll: the poll is answered 204 and the exit status is 0."""
+    prepare(tmp_path)
+    deployer = DeployerProcess(tmp_path)
+    deployer.up()
+    answers: list[int] = []
+
+    def poll() -> None:
+        headers = {"authorization": f"Bearer {NODE}"}
+        answers.append(httpx.get(f"{deployer.url}/plans/main?after=1000&wait=60", headers=headers, timeout=90).status_code)
+
+    waiting = threading.Thread(target=poll)
+    waiting.start()
+    eventually(lambda: httpx.get(f"{deployer.url}/metrics").text.count("plan_sequence{"))
+    assert deployer.stop() == 0
+    waiting.join(20)
+    assert answers in ([204], [])
+
+
+def test_end_of_the_lifeline_ends_it(tmp_path: Path) -> None:
+    """When the writing end of the inherited pipe is gone, so is the deployer."""
+    prepare(tmp_path)
+    reading, writing = os.pipe()
+    os.set_inheritable(reading, True)
+    environ = {"QUARTERDECK_DATA": str(tmp_path), "QUARTERDECK_PORT": str(free_port()), "QUARTERDECK_LIFELINE_FD": str(reading)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "quarterdeck_deployer"],
+        env={**os.environ, **environ},
+        pass_fds=[reading],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(reading)
+    eventually(lambda: httpx.get(f"http://127.0.0.1:{environ['QUARTERDECK_PORT']}/health").status_code == 200, 60)
+    os.close(writing)
+    assert process.wait(20) != 0
+
+
+@pytest.mark.timeout(600)
+def test_kill_at_random_moments_loses_no_acknowledged_action(tmp_path: Path) -> None:
+    """Ten kills: every answered action is there, numbers are gapless, each has its audit row, nodes converge."""
+    outcome = campaign(tmp_path, kills=10, seed=20261121)
+    assert (outcome.lost, outcome.gaps, outcome.converged) == (0, 0, True)
+    assert outcome.audit_rows == outcome.revisions >= outcome.acknowledged > 10
