@@ -1,0 +1,65 @@
+"""`quarterdeck keys`: API keys of callers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from quarterdeck.client import connect
+from quarterdeck_cli.output import Column, Format, ListFormat, ListOutput, Output, age, emit, note, show, show_list
+
+app = typer.Typer(help="Create, list and revoke API keys.")
+
+COLUMNS: list[Column] = [
+    ("ID", "id"),
+    ("NAME", "name"),
+    ("PROJECT", "project"),
+    ("SCOPES", "scopes"),
+    ("EXPIRES", lambda row: (row["expires"] or "never")[:10]),
+    ("STATE", lambda row: "revoked" if row["revoked"] else "valid"),
+    ("AGE", lambda row: age(row["created"])),
+]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    project: Annotated[str, typer.Option("--project", help="The project it opens; * opens all.")] = "*",
+    scopes: Annotated[list[str] | None, typer.Option("--scope", help="What it allows, e.g. predict; all where left out.")] = None,
+    days: Annotated[float | None, typer.Option("--days", help="Days until it expires; never where left out.")] = None,
+    output: Output = Format.table,
+) -> None:
+    """Create a key. Its secret is printed this once, alone on stdout.
+
+    Example: quarterdeck keys create billing --days 90 > billing.key
+    """
+    given = {"name": name, "project": project, "scopes": scopes or None, "days": days}
+    with connect() as client:
+        found = client.create_key({field: value for field, value in given.items() if value is not None})
+    if output is Format.table:
+        note(f"key/{found['id']} created; keep the secret now, it is not shown again")
+        print(found["secret"])
+    else:
+        emit(found, output)
+
+
+@app.command("list")
+def list_(output: ListOutput = ListFormat.table) -> None:
+    """List the keys, without their secrets.
+
+    Example: quarterdeck keys list
+    """
+    with connect() as client:
+        show_list(client.keys(), COLUMNS, output, "No keys yet; make one with `quarterdeck keys create NAME`.")
+
+
+@app.command()
+def revoke(key: Annotated[str, typer.Argument(help="Id of the key.")], output: Output = Format.table) -> None:
+    """Make a key worthless.
+
+    Example: quarterdeck keys revoke 7G4QK2ZD
+    """
+    with connect() as client:
+        client.revoke_key(key)
+    show({"id": key, "revoked": True}, output, [f"key/{key} revoked", "nodes refuse it within 10 s"])

@@ -1,0 +1,183 @@
+"""`quarterdeck package`: build, look at, prove, publish and fetch packages."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from quarterdeck import package_files
+from quarterdeck.client import connect
+from quarterdeck.errors import InvalidInput
+from quarterdeck.manifest import Manifest
+from quarterdeck.storage import open_storage
+from quarterdeck_cli import errors
+from quarterdeck_cli.output import Format, Output, next_step, show, spinner, word
+
+app = typer.Typer(help="Build, prove, publish and fetch model packages.")
+
+Folder = Annotated[Path, typer.Argument(file_okay=False, help="Folder of the package.")]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Let the package run code when it is loaded.")]
+
+
+class FormChoice(StrEnum):
+    """How a model can be stored."""
+
+    auto = "auto"
+    lightgbm_text = "lightgbm-text"
+    skops = "skops"
+    joblib = "joblib"
+
+
+@app.command()
+def build(
+    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    model: Annotated[Path, typer.Option("--model", help="Fitted model: a joblib or pickle file of your own, or a LightGBM text model.")],
+    data: Annotated[Path, typer.Option("--data", help="Training rows with the target: .parquet or .csv.")],
+    target: Annotated[str, typer.Option("--target", help="The target's column.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; NAME in this folder where left out.")] = None,
+    validation: Annotated[Path | None, typer.Option("--validation", help="Rows that the model has not seen: .parquet or .csv.")] = None,
+    form: Annotated[FormChoice, typer.Option("--form", help="How to store the model.")] = FormChoice.auto,
+    trust: Annotated[str, typer.Option("--trust", help="`code` to store as joblib what skops does not know: loading runs code.")] = "",
+    description: Annotated[str, typer.Option("--description", help="One sentence for lists.")] = "",
+    card: Annotated[Path | None, typer.Option("--card", help="Model card, Markdown.")] = None,
+    run: Annotated[str, typer.Option("--run", help="Name of the training run.")] = "",
+    nullable: Annotated[list[str] | None, typer.Option("--nullable", help="Column that takes null although the data has none.")] = None,
+    output: Output = Format.table,
+) -> None:
+    """Build a package from a model and data that lie in files.
+
+    Example: quarterdeck package build late-flights --model m.joblib --data train.parquet --target late
+    """
+    # The data science stack takes seconds to load, and no other command needs it.
+    from quarterdeck.build import from_files
+
+    if trust not in ("", "data", "code"):
+        raise InvalidInput("--trust takes `data` or `code`.", kind="option", name="--trust")
+    folder = out or Path(name)
+    words = {"name": name, "form": str(form), "trust": trust or None, "description": description, "run": run,
+             "card": _read(card), "nullable": nullable or ()}
+    with spinner(f"building {name}: describing, proving, choosing golden rows"):
+        built = from_files(model, data, target, validation_path=validation, **words)
+        built.write(folder)
+    show(_facts(built.manifest, folder), output, [f"package/{name} built", *_summary(built.manifest), f"folder      {folder}"])
+    next_step(f"quarterdeck package push {folder}")
+
+
+@app.command()
+def inspect(folder: Folder, output: Output = Format.table) -> None:
+    """Show what a package says about itself; its files are not read.
+
+    Example: quarterdeck package inspect ./late-flights -o json
+    """
+    manifest = package_files.read(folder)
+    features = [f"  {each.name}  {each.type}{'  null allowed' if each.nullable else ''}" for each in manifest.data_schema.features]
+    show(manifest.model_dump(mode="json", by_alias=True), output, [*_summary(manifest), "features", *features])
+
+
+@app.command()
+def verify(folder: Folder, trust_code: TrustCode = False, output: Output = Format.table) -> None:
+    """Prove a package as a node does: files, environment, trust, load, golden rows.
+
+    Example: quarterdeck package verify ./late-flights
+    """
+    manifest = package_files.read(folder)
+    with spinner("verifying"):
+        package_files.prove(folder, digest=manifest.digest, allow_code=trust_code)
+    show(_facts(manifest, folder), output,
+         [f"package/{manifest.model} verified", f"{len(manifest.files)} files, {len(manifest.golden)} golden rows, {manifest.digest}"])
+
+
+@app.command("test")
+def test_(folder: Folder, trust_code: TrustCode = False, output: Output = Format.table) -> None:
+    """Prove a package and run its named scenarios.
+
+    Example: quarterdeck package test ./late-flights
+    """
+    with spinner("testing"):
+        found = package_files.test_package(folder, allow_code=trust_code)
+    lines = [f"golden rows  {found.golden} passed"]
+    lines += [f"{each.name}  {each.reason or 'passed'}  ({each.rows} rows)" for each in found.scenarios]
+    show({**asdict(found), "passed": found.passed}, output, lines)
+    if not found.passed:
+        raise typer.Exit(errors.FAILED)
+
+
+@app.command()
+def push(
+    folder: Folder,
+    to: Annotated[str, typer.Option("--to", help="Store to publish to, and nothing more; the running system's where left out.")] = "",
+    version: Annotated[int | None, typer.Option("--version", min=1, help="Number that it must get; the next free one where left out.")] = None,
+    output: Output = Format.table,
+) -> None:
+    """Publish a package and make it known to the running system.
+
+    Example: quarterdeck package push ./late-flights
+    """
+    if to:
+        with spinner("publishing"):
+            ref = package_files.push(folder, open_storage(to), version)
+        show(ref.model_dump(mode="json"), output, [f"version/{ref.model}-{ref.version} published", f"{ref}, {ref.digest}"])
+        return
+    with connect() as client:
+        with spinner("publishing"):
+            ref = package_files.push(folder, open_storage(client.instance()["store"]), version)
+        found = client.register(ref, package_files.read(folder).run)
+    show(found, output, [f"version/{ref.model}-{ref.version} published", f"{ref}, {ref.digest}"])
+    next_step("quarterdeck apply -f deployment.yaml")
+
+
+@app.command()
+def pull(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    version: Annotated[int, typer.Argument(min=1, help="Number of the version.")],
+    folder: Annotated[Path | None, typer.Argument(help="Folder to write; MODEL-VERSION where left out.")] = None,
+    source: Annotated[str, typer.Option("--from", help="Store to fetch from; the running system's where left out.")] = "",
+    output: Output = Format.table,
+) -> None:
+    """Fetch one version and verify it.
+
+    Example: quarterdeck package pull late-flights 2 ./late-flights-2
+    """
+    url = source or _store()
+    target = folder or Path(f"{model}-{version}")
+    with spinner(f"fetching {model} v{version}"):
+        manifest = package_files.pull(open_storage(url), model, version, target)
+    show(_facts(manifest, target), output, [f"version/{model}-{version} fetched", f"{target}, {manifest.size} bytes, {manifest.digest}"])
+
+
+def _store() -> str:
+    with connect() as client:
+        return str(client.instance()["store"])
+
+
+def _read(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}.", kind="file", name=path.name, hint="Check the path.") from error
+
+
+def _facts(manifest: Manifest, folder: Path) -> dict[str, object]:
+    return {"model": manifest.model, "digest": manifest.digest, "form": manifest.form, "trust": manifest.trust, "bytes": manifest.size,
+            "folder": str(folder), "metrics": manifest.metrics}
+
+
+def _summary(manifest: Manifest) -> list[str]:
+    proof = manifest.proof
+    proven = f"{proof.rows} rows, largest difference {proof.largest_difference:.2g}" if proof else None
+    facts = {
+        "model": manifest.model,
+        "digest": manifest.digest,
+        "form": f"{manifest.form}, trust {manifest.trust}",
+        "task": f"{manifest.data_schema.task}, {len(manifest.data_schema.features)} features",
+        "files": f"{len(manifest.files)}, {manifest.size} bytes",
+        "proof": proven,
+        "metrics": ", ".join(f"{name} {word(value)}" for name, value in manifest.metrics.items()),
+    }
+    return [f"{name:<10}  {word(value)}" for name, value in facts.items()]

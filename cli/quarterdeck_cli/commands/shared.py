@@ -1,0 +1,62 @@
+"""Arguments that mean the same in every command, and how a change is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from quarterdeck.client import Client, Done, connect
+from quarterdeck.errors import PackageRefused, QuarterdeckError
+from quarterdeck_cli.commands.completion import deployment_names, model_names
+from quarterdeck_cli.errors import StillRunning
+from quarterdeck_cli.output import ABSENT, Format, Stopwatch, next_step, show, spinner
+
+Deployment = Annotated[str, typer.Argument(help="Name of the deployment.", autocompletion=deployment_names)]
+ModelName = Annotated[str, typer.Argument(help="Name of the model.", autocompletion=model_names)]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the revision and in the audit log.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0, max=600, help="Seconds to wait until the nodes follow; 0: do not wait.")]
+
+
+def ref(version: dict[str, Any] | None) -> str:
+    """A version as people call it."""
+    return f"{version['model']} v{version['version']}" if version else ABSENT
+
+
+def pair(wish: dict[str, Any]) -> str:
+    """Main and challenger in a few words."""
+    challenger = wish.get("challenger")
+    return f"main {ref(wish.get('main'))}" + (f", challenger {ref(challenger)}" if challenger else "")
+
+
+def change(name: str, verb: str, form: Format, timeout: float, act: Callable[[Client, float | None], Done]) -> None:
+    """Do something to a deployment and tell it: type/name and past verb, then one line of effect.
+
+    Raises:
+        StillRunning: the nodes have not followed within the time; the change goes on.
+        PackageRefused: a node refuses the version; what served serves on.
+    """
+    watch = Stopwatch()
+    with connect() as client:
+        with spinner(f"waiting until the nodes follow: deployment/{name}"):
+            done = act(client, timeout or None)
+        seconds = watch.seconds
+        after = client.deployment(name)
+    effect = f"{pair(after['wish'])} in {seconds:.2f} s, revision {done['revision']}" if done["changed"] else done["note"]
+    show(dict(done), form, [f"deployment/{name} {verb if done['changed'] else 'unchanged'}", *filter(None, [effect])])
+    if timeout and not done["applied"]:
+        raise _unfinished(name, done, after["observed"])
+    next_step(f"quarterdeck status {name}")
+
+
+def _unfinished(name: str, done: Done, observed: dict[str, Any]) -> QuarterdeckError:
+    """Why the nodes do not do what the newest revision says: they refuse it, or they need longer."""
+    about = {"kind": "deployment", "name": name}
+    refused = observed["hold"] or observed["failure"]
+    if refused:
+        serving = f" {ref(observed['main']['ref'])} serves on." if observed["main"] else ""
+        return PackageRefused(f"Revision {done['revision']} of deployment/{name} is refused: {refused['reason']}{serving}", code=refused["code"],
+                              hint=f"Mend and push a new version, or return with `quarterdeck rollback {name}`.", **about)
+    return StillRunning(f"The nodes have not taken over revision {done['revision']} of deployment/{name}. {done['note']}".strip(),
+                        hint=f"The change goes on; look with `quarterdeck status {name}`.", **about)

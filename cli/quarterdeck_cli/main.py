@@ -1,0 +1,109 @@
+"""The `quarterdeck` command: puts the groups together, and turns every end into an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+from typer.completion import completion_init
+
+from quarterdeck.errors import QuarterdeckError
+from quarterdeck_cli import errors, output
+from quarterdeck_cli.commands import answers, audit, challenger, completion, deployments, keys, local, models, packages
+
+app = typer.Typer(name="quarterdeck", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+for single in (local, deployments, answers, completion):
+    app.registered_commands += single.app.registered_commands
+GROUPS = {
+    "package": packages.app,
+    "model": models.app,
+    "challenger": challenger.app,
+    "keys": keys.app,
+    "predictions": answers.predictions,
+    "feedback": answers.feedback,
+    "audit": audit.app,
+}
+for title, group in GROUPS.items():
+    app.add_typer(group, name=title)
+
+# The completion scripts come by `completion`, so the options that would install them are not added; their classes are needed.
+completion_init()
+_DEBUG, _QUIET = ("--debug",), ("-q", "--quiet")
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+    debug: Annotated[bool, typer.Option(*_DEBUG, help="Show the traceback of an error; may stand anywhere.")] = False,
+    quiet: Annotated[bool, typer.Option(*_QUIET, help="Print nothing but data and errors; may stand anywhere.")] = False,
+) -> None:
+    """Serve models with a challenger beside them, on a laptop or in a cluster.
+
+    Example: quarterdeck up
+    """
+    if show_version:
+        print(f"quarterdeck {_version()}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code."""
+    known, debug = _without(arguments, _DEBUG)
+    known, output.err.quiet = _without(known, _QUIET)
+    try:
+        outcome = app(args=known, prog_name="quarterdeck", standalone_mode=False)
+        sys.stdout.flush()
+        return outcome if isinstance(outcome, int) else errors.DONE
+    except typer.TyperException as error:
+        return _ended(errors.USAGE, [f"error: {error.format_message()}", f"hint: {_help(known)}"], debug)
+    except typer.Abort:
+        return _ended(errors.INTERRUPTED, ["error: interrupted"], debug)
+    except QuarterdeckError as error:
+        return _ended(errors.exit_code(error), errors.lines(error), debug)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not try to flush it again.
+        sys.stdout = None
+        return errors.DONE
+    except Exception as error:
+        said = f"error: {type(error).__name__}: {error}"
+        return _ended(errors.FAILED, [said, "hint: This is a bug in Quarterdeck; run it again with --debug and report what it prints."], debug)
+
+
+def run() -> None:
+    """Entry point of the installed command."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def _without(arguments: Sequence[str], flags: Sequence[str]) -> tuple[list[str], bool]:
+    """The arguments before `--` without these flags, and whether one of them was there."""
+    front = list(arguments[: arguments.index("--")]) if "--" in arguments else list(arguments)
+    kept = [each for each in front if each not in flags]
+    return [*kept, *arguments[len(front) :]], len(kept) < len(front)
+
+
+def _ended(code: int, lines: Sequence[str], debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print("\n".join(lines), file=sys.stderr)
+    return code
+
+
+def _help(arguments: Sequence[str]) -> str:
+    """Where to read on: the help of the deepest command that was named rightly."""
+    names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    names |= {str(group.name) for group in app.registered_groups}
+    first = [each for each in arguments[:1] if each in names]
+    return f"Run `{' '.join(['quarterdeck', *first, '--help'])}`."
+
+
+def _version() -> str:
+    try:
+        return version("quarterdeck")
+    except PackageNotFoundError:
+        return "from a checkout"

@@ -1,0 +1,1 @@
+"""The real system, started by `quarterdeck up` in a folder of its own."""
