@@ -18,9 +18,9 @@ test: setup ## Set up what tests need, then run all of them
 	@tools/test-needs
 	@$(python) -m pytest
 
-test-fast: setup ## The tests that need neither a browser nor anything from apt
+test-fast: setup ## The part without a browser, and without anything from apt
 	@tools/s3server/build >/dev/null
-	@$(python) -m pytest -m "not browser"
+	@$(python) -m pytest -m "not browser and not examples"
 
 lint: setup ## Style, import contracts
 	@$(python) -m ruff check . && $(python) -m ruff format --check .
@@ -33,7 +33,7 @@ generate: setup ## Write the reference pages of docs/ anew from the code
 	@$(python) -m tools.generate
 
 console-picture: setup ## Take docs/images/console.png from a running demo
-	@$(python) -m tools.console_picture
+	@$(python) -m tools.console_picture .demo/run
 
 campaigns: setup ## The long ones: swaps under load, kill -9, tampering, a sick challenger
 	@tools/s3server/build >/dev/null

@@ -135,7 +135,9 @@ def start_node(folder: Path, role: Role, port: int, plans: PlanServer, core: int
     }
     with (folder / "log").open("ab") as log:
         return [
-            subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-m", module], cwd=folder, env=environment, stdout=log, stderr=log)
+            subprocess.Popen(
+                ["taskset", "-c", str(core), sys.executable, "-m", module], cwd=folder, env=environment, stdout=log, stderr=log
+            )
             for module in ("quarterdeck_node.agent", "quarterdeck_node")
         ]
 
@@ -147,7 +149,9 @@ def fake_challenger(answer: bytes, delay: float) -> str:
         with contextlib.suppress(OSError), client:
             while client.recv(1 << 20):
                 time.sleep(delay)
-                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
+                client.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer
+                )
 
     def accept() -> None:
         while True:
@@ -195,15 +199,31 @@ class Bench:
         """Switch the mirror: to a URL, or off."""
         self.generation += 1
         mirror = Mirror(url=url, version=self.version, token=self.token) if url else None
-        plan = DeploymentPlan(name="bench", role="main", revision=1, generation=self.generation, active=self.version,
-                              resident=[self.version], access="public", mirror=mirror)
+        plan = DeploymentPlan(
+            name="bench",
+            role="main",
+            revision=1,
+            generation=self.generation,
+            active=self.version,
+            resident=[self.version],
+            access="public",
+            mirror=mirror,
+        )
         self.plans.publish("main", str(self.store), plan, [])
 
     def start_challenger(self) -> str:
         """A real challenger node; gives its URL."""
         key = Key(id="mirror", sha256=sha256(self.token.encode()).hexdigest(), project="*", scopes=["mirror"])
-        plan = DeploymentPlan(name="bench", role="challenger", revision=1, generation=1, active=self.version,
-                              resident=[self.version], access="public", records="off")
+        plan = DeploymentPlan(
+            name="bench",
+            role="challenger",
+            revision=1,
+            generation=1,
+            active=self.version,
+            resident=[self.version],
+            access="public",
+            records="off",
+        )
         self.plans.publish("challenger", str(self.store), plan, [key])
         self.challenger = start_node(self.folder / "challenger", "challenger", self.challenger_port, self.plans, core=1)
         self.plans.wait("challenger")
@@ -219,11 +239,26 @@ class Bench:
 
     def load(self, rate: float, seconds: float) -> dict[str, Any]:
         """One window of load from core 1."""
-        command = ["taskset", "-c", "1", sys.executable, str(ROOT / "bench/openloop.py"), "--url", self.url, "--body", str(self.body),
-                   "--rate", str(rate), "--seconds", str(seconds)]
+        command = [
+            "taskset",
+            "-c",
+            "1",
+            sys.executable,
+            str(ROOT / "bench/openloop.py"),
+            "--url",
+            self.url,
+            "--body",
+            str(self.body),
+            "--rate",
+            str(rate),
+            "--seconds",
+            str(seconds),
+        ]
         found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
         if found["sent"] != found["answered"] or found["not200"]:
-            raise SystemExit(f"error: main lost requests: {found['sent']} sent, {found['answered']} answered, {found['not200']} not 200")
+            raise SystemExit(
+                f"error: main lost requests: {found['sent']} sent, {found['answered']} answered, {found['not200']} not 200"
+            )
         return found
 
     @contextlib.contextmanager
@@ -278,7 +313,8 @@ def measure(bench: Bench, fault: str, rate: float, pairs: int, seconds: float) -
     held = statistics.fmean(d99) <= max(0.02 * base, 1.0)
     print(f"{fault:8} base p99 {base:.3f} ms  Δp50 {interval(d50)}  Δp99 {interval(d99)}  {'held' if held else 'NOT HELD'}")
     print(f"         last error: {after.last_error or None}")
-    print(f"         {' '.join(f'{key}={value}' for key, value in counts.items())} sent={sent}  identity {'exact' if exact else 'NOT EXACT'}")
+    shown = " ".join(f"{key}={value}" for key, value in counts.items())
+    print(f"         {shown} sent={sent}  identity {'exact' if exact else 'NOT EXACT'}")
     return held and exact
 
 
@@ -292,10 +328,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
         try:
-            httpx.post(bench.url, content=bench.body.read_bytes(), headers={"content-type": "application/json"}).raise_for_status()
+            httpx.post(
+                bench.url, content=bench.body.read_bytes(), headers={"content-type": "application/json"}
+            ).raise_for_status()
             capacity = bench.load(0, 4.0)
             rate = 0.3 * capacity["answered"] / capacity["seconds"]
-            print(f"capacity {rate / 0.3:,.0f} requests/s on one core; load {rate:,.0f}/s; {options.pairs} pairs of {options.seconds:.0f} s a fault")
+            windows = f"{options.pairs} pairs of {options.seconds:.0f} s a fault"
+            print(f"capacity {rate / 0.3:,.0f} requests/s on one core; load {rate:,.0f}/s; {windows}")
             good = [measure(bench, fault, rate, options.pairs, options.seconds) for fault in options.faults.split(",")]
         finally:
             bench.stop([*bench.processes, *bench.challenger])

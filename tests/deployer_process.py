@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import httpx
 
 from tests.deployer_world import ADMIN, MIRROR, NODE
 from tests.support import ROOT, eventually, free_port
@@ -37,6 +36,16 @@ def start(folder: Path, port: int, **settings: str) -> subprocess.Popen[str]:
         )
 
 
+def healthy(port: int) -> bool:
+    """Whether a deployer answers there. The cheapest client there is: it is asked often while a program starts."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()
+
+
 @dataclass
 class DeployerProcess:
     """One deployer that may die; everything it knows lies in `folder`."""
@@ -53,7 +62,7 @@ class DeployerProcess:
     def up(self) -> None:
         """Start, and wait until it answers."""
         self.process = start(self.folder, self.port)
-        eventually(lambda: httpx.get(f"{self.url}/health").status_code == 200, 60)
+        eventually(lambda: healthy(self.port), 60)
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""

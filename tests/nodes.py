@@ -80,10 +80,14 @@ def deployment(active: VersionRef | None, *others: VersionRef, name: str = "numb
     return DeploymentPlan(name=name, active=active, resident=resident, **given)
 
 
-def key(secret: str, project: str = "default", scopes: tuple[str, ...] = ("predict", "read"), expires: float | None = None) -> Key:
+def key(
+    secret: str, project: str = "default", scopes: tuple[str, ...] = ("predict", "read"), expires: float | None = None
+) -> Key:
     """A key as the keyring holds it."""
     digest = hashlib.sha256(secret.encode()).hexdigest()
-    return Key.model_validate({"id": secret[:8], "sha256": digest, "project": project, "scopes": list(scopes), "expires": expires})
+    return Key.model_validate(
+        {"id": secret[:8], "sha256": digest, "project": project, "scopes": list(scopes), "expires": expires}
+    )
 
 
 class LocalNode:

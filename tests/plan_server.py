@@ -44,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: PlanServer
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Wait for another plan than the one that is known, half a second at most."""
         after = int(parse_qs(urlsplit(self.path).query)["after"][0])
         with self.server.changed:
@@ -52,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = self.server.plan.model_dump_json().encode() if self.server.plan and self._differs(after) else b""
         self._answer(200 if body else 204, body)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Keep a report."""
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.reports.append(NodeReport.model_validate_json(body))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ class S3Server:
     """A running server: its base URL, one account, the folder whose sub-folders are buckets, and its process.
 
     `credentials` is an AWS credentials file; whoever rewrites it rotates the client's credentials.
+    `certificate` is there only for a server with TLS.
     """
 
     endpoint: str
@@ -35,6 +37,7 @@ class S3Server:
     folder: Path
     credentials: Path
     process: subprocess.Popen[bytes]
+    certificate: Path
 
     def bucket(self) -> str:
         """A fresh, empty bucket."""
@@ -68,7 +71,7 @@ def binary() -> Path:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[S3Server]:
+def running(folder: Path, *, tls: bool = False) -> Iterator[S3Server]:
     """A server that keeps its buckets, credentials file and log under `folder`, ended with the block."""
     port = free_port()
     buckets = folder / "buckets"
@@ -76,27 +79,32 @@ def running(folder: Path) -> Iterator[S3Server]:
     access, secret = "tester", secrets.token_hex(16)
     # The secret goes by environment: command lines are for everybody to read.
     environment = {"PATH": os.environ["PATH"], "ROOT_ACCESS_KEY_ID": access, "ROOT_SECRET_ACCESS_KEY": secret}
-    command = [
-        str(binary()),
-        "--port",
-        f"127.0.0.1:{port}",
-        "--health",
-        "/health",
-        "--keep-alive",
-        "--quiet",
-        "posix",
-        str(buckets),
-    ]
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    options = ["--port", f"127.0.0.1:{port}", "--health", "/health", "--keep-alive", "--quiet"]
+    if tls:
+        _self_signed(certificate, key)
+        options += ["--cert", str(certificate), "--key", str(key)]
+    command = [str(binary()), *options, "posix", str(buckets)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    server = S3Server(f"http://127.0.0.1:{port}", access, secret, buckets, folder / "credentials", process)
+    endpoint = f"http{'s' if tls else ''}://127.0.0.1:{port}"
+    server = S3Server(endpoint, access, secret, buckets, folder / "credentials", process, certificate)
     server.set_credentials()
     try:
-        eventually(lambda: httpx.get(f"{server.endpoint}/health").is_success)
+        trust = ssl.create_default_context(cafile=certificate) if tls else False
+        eventually(lambda: httpx.get(f"{endpoint}/health", verify=trust).is_success)
         yield server
     finally:
         process.terminate()
         process.wait()
+
+
+def _self_signed(certificate: Path, key: Path) -> None:
+    """A certificate for 127.0.0.1 that signs itself."""
+    subject = ["-subj", "/CN=s3 for tests", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-out", str(certificate), "-keyout", str(key)]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    subprocess.run(["openssl", "req", "-x509", *kind, *subject, *files], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +68,12 @@ def test_no_committed_file_names(what: str) -> None:
     pattern = re.compile(FORBIDDEN[what].encode())
     named = [path for path in committed() if not path.startswith("LICENSE") and pattern.search((ROOT / path).read_bytes())]
     assert named == []
+
+
+def test_wheel_holds_everything_that_the_programs_need(tmp_path: Path) -> None:
+    """Templates, style sheets and migrations too, and nothing from outside the packages."""
+    build = f"import hatchling.build; print(hatchling.build.build_wheel({str(tmp_path)!r}))"
+    done = subprocess.run([sys.executable, "-c", build], cwd=ROOT, capture_output=True, text=True, check=True)
+    with zipfile.ZipFile(tmp_path / done.stdout.splitlines()[-1]) as wheel:
+        held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert held == {path.partition("/")[2] for path in committed() if path.startswith(tuple(f"{name}/" for name in PROGRAMS))}

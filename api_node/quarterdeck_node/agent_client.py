@@ -48,6 +48,7 @@ class HttpAgent:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # Proxies and certificates of the environment have no say over a socket in our own folder.
         transport = httpx.AsyncHTTPTransport(uds=str(folder / "agent.sock"))
         # A fetch takes as long as it takes; a dead agent closes the connection.
         timeout = httpx.Timeout(5.0, read=_ENSURE_SECONDS)
@@ -70,8 +71,12 @@ class HttpAgent:
         try:
             response = await self._client.post(path, json=body)
         except httpx.TransportError:
-            raise StorageError("The agent of this node does not answer.", code="agent-unreachable", kind="agent",
-                               hint="It is started by the supervisor; see its log.") from None
+            raise StorageError(
+                "The agent of this node does not answer.",
+                code="agent-unreachable",
+                kind="agent",
+                hint="It is started by the supervisor; see its log.",
+            ) from None
         if response.is_success:
             return dict(response.json()) if response.content else {}
         raise _error(response)
@@ -116,6 +121,7 @@ def _error(response: httpx.Response) -> QuarterdeckError:
     named = {name: str(problem.get(name, "")) for name in ("code", "hint", "kind", "name")}
     extra = {name: problem[name] for name in ("place",) if name in problem}
     detail = str(problem.get("detail", f"The agent answered with status {response.status_code}."))
+    # The agent says 422 for refused packages only; everything else may be better in a moment.
     if response.status_code == 422:
         return PackageRefused(detail, extra=extra, **named)
     return StorageError(detail, retryable=bool(problem.get("retryable", True)), extra=extra, **named)

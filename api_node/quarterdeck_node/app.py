@@ -50,6 +50,7 @@ def create_app(node: Node) -> FastAPI:
         headers = {name.decode(): value.decode() for name, value in _headers(call, reply)}
         return Response(reply.body, reply.status, headers)
 
+    # Only the router raises these: every door answers its own errors.
     app.add_exception_handler(HTTPException, unknown)
     return app
 
@@ -64,6 +65,7 @@ class _Edge:
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         node, door = self._node, self._doors[scope["method"]]
         call = Call(node, scope, receive)
+        # Counted from here, so that a slow body counts as load as well.
         node.inflight += 1
         outcome: Outcome = "ok"
         try:
@@ -75,6 +77,7 @@ class _Edge:
             reply = door.refusal(error, call)
             if outcome == "rejected":
                 node.metrics.rejection(_REASONS.get(error.status, "schema"))
+        # Nobody is there to answer; it is still a request that was received.
         except CallerGone:
             _count(call, door, "cancelled")
             return
@@ -121,12 +124,21 @@ def _count(call: Call, door: Door, outcome: Outcome) -> None:
 
 def _headers(call: Call, reply: Reply) -> list[tuple[bytes, bytes]]:
     """Headers of every answer: what it is, its id, what gave it, and whether the connection goes on."""
-    headers = [(b"content-type", reply.media.encode()), (b"content-length", str(len(reply.body)).encode()),
-               (b"x-request-id", call.request_id.encode()), *reply.headers]
+    headers = [
+        (b"content-type", reply.media.encode()),
+        (b"content-length", str(len(reply.body)).encode()),
+        (b"x-request-id", call.request_id.encode()),
+        *reply.headers,
+    ]
+    # Refusals name the version too, once one was taken: the schema that refused was its schema.
     if call.snapshot is not None:
         plan, ref = call.snapshot.plan, call.snapshot.ref
-        headers += [(b"quarterdeck-model", ref.model.encode()), (b"quarterdeck-version", str(ref.version).encode()),
-                    (b"quarterdeck-digest", ref.digest.encode()), (b"quarterdeck-revision", str(plan.revision).encode())]
+        headers += [
+            (b"quarterdeck-model", ref.model.encode()),
+            (b"quarterdeck-version", str(ref.version).encode()),
+            (b"quarterdeck-digest", ref.digest.encode()),
+            (b"quarterdeck-revision", str(plan.revision).encode()),
+        ]
     if reply.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if reply.status == 503:

@@ -35,11 +35,13 @@ class Keyring:
         """
         if not secret:
             raise Unauthenticated("This needs an API key, and none was sent.", hint=_NEXT_STEP, kind="key")
+        # A slow hash would protect guessable secrets; keys are 256 random bits, and this runs for every request.
         digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
         key = self._keys.get(digest)
         # The look-up is by digest, so its timing tells nothing about a secret; the comparison keeps it so should that change.
         if key is None or not hmac.compare_digest(key.sha256, digest):
             raise Unauthenticated("The API key is not known here.", hint=_NEXT_STEP, kind="key")
+        # Wall clock, since expiry is a date; plans without the key end it whatever the clocks say.
         if key.expires is not None and key.expires <= self._clock():
             raise Unauthenticated("The API key has expired.", hint="Create a new key.", kind="key", name=key.id)
         return key

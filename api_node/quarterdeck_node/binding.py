@@ -87,10 +87,12 @@ class Binder:
             InvalidInput: JSON that does not fit the schema; `extra.problems` lists row, column and what is wrong.
             TooLarge: more than 1,000 rows or a million values.
         """
+        # One look at the first character picks the validator, so nothing is parsed twice.
         many = body.lstrip(b" \t\r\n")[:1] == b"["
         if body.count(b",") > MAX_VALUES:
             raise TooLarge(f"The document has more than {MAX_VALUES:,} values.", code="too-many-values")
         try:
+            # The parser would let infinities pass together with NaN, so such documents take the slow road.
             if b"NaN" in body:
                 rows = self._with_nan(body, many)
             else:
@@ -100,8 +102,7 @@ class Binder:
         # Every name has its colon, so the count shows duplicates, which the parser resolves by taking the last.
         expected = len(rows) * self._width
         if body.count(b":") != expected and _bare(body).count(b":") != expected:
-            raise InvalidInput("A name appears twice in one record.", code="duplicate-name",
-                               hint="Send each feature once.")
+            raise InvalidInput("A name appears twice in one record.", code="duplicate-name", hint="Send each feature once.")
         return _some(rows), many
 
     def rows(self, rows: list[dict[str, Any]]) -> list[Row]:
@@ -164,6 +165,7 @@ def check_depth(body: bytes) -> None:
     """
     if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
         return
+    # A count, not recursion: the document decides how deep, and must not decide about our stack.
     depth = 0
     for sign in re.findall(rb"[\[\]{}]", _bare(body)):
         depth += 1 if sign in b"[{" else -1
@@ -197,19 +199,26 @@ def _some(rows: Any) -> list[Row]:
 def _refusal(error: ValidationError, body: bytes, many: bool) -> Malformed | InvalidInput | TooLarge:
     details = error.errors(include_url=False, include_input=False, include_context=False)
     first = details[0]
+    # Said by the parser; its message has a place but never a value.
     if first["type"] == "json_invalid":
         if body.count(b"[") + body.count(b"{") > MAX_DEPTH and "recursion" in first["msg"]:
             return Malformed(f"The document nests deeper than {MAX_DEPTH} levels.", code="too-deep")
         return Malformed(f"The body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}.")
     if first["type"] == "too_long":
-        return TooLarge(f"More than {MAX_ROWS:,} records in one request.", code="too-many-rows",
-                        hint="Send them in several requests, or run a batch.")
+        return TooLarge(
+            f"More than {MAX_ROWS:,} records in one request.",
+            code="too-many-rows",
+            hint="Send them in several requests, or run a batch.",
+        )
     problems = list(_problems(details[:MAX_PROBLEMS], many))
     said = problems[0]
     where = f"Row {said['row']}" + (f", column {said['column']}" if said["column"] else "")
     more = f" ({len(details)} problems in all)" if len(details) > 1 else ""
-    return InvalidInput(f"{where}: {said['problem']}{more}.", hint="Compare with the schema at GET /deployments/{name}.",
-                        extra={"row": said["row"], "column": said["column"], "problems": problems})
+    return InvalidInput(
+        f"{where}: {said['problem']}{more}.",
+        hint="Compare with the schema at GET /deployments/{name}.",
+        extra={"row": said["row"], "column": said["column"], "problems": problems},
+    )
 
 
 def _problems(details: list[ErrorDetails], many: bool) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from types import FrameType
 import uvicorn
 
 from quarterdeck_node.node import Node
+from quarterdeck_node.protocol import LimitedProtocol
 
 LAST_SECONDS = 1.0
 """How long connections that are open when the door closes may still bring a request that is on its way."""
@@ -39,26 +40,39 @@ class DrainingServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain. Runs between two byte codes of the main thread, so it only hands over to the loop."""
+        # A signal before the loop runs: nothing was served yet, so there is nothing to drain.
         if self._loop is None:
             self.should_exit = True
         elif not self._node.draining:
             self._node.draining = True
             self._loop.call_soon_threadsafe(self._drain)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: close connections whose request does not come."""
+        if counter % 10 == 0:
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, LimitedProtocol) and connection.late(now, self._node.settings.receive_seconds):
+                    connection.transport.close()
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the door, but answer everybody who is through it: whoever waits in the kernel's queue is let in first."""
         listeners = [listener.dup() for listener in sockets or []]
         for server in self.servers:
             server.close()
-        # The loop lets go of its own descriptor in its next turn; ours keeps the kernel's queue alive until it is empty.
+        for sock in sockets or []:
+            sock.close()
+        # The loop has let go of its own descriptor after its next turn; ours keeps the kernel's queue alive until it is empty.
         await asyncio.sleep(0)
         for listener in listeners:
             for connection in _backlog(listener):
                 await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        # A kept connection may carry a request that was sent before its client knew.
         deadline = time.monotonic() + LAST_SECONDS
         while self.server_state.connections and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-        await super().shutdown(sockets)
+        await super().shutdown()
 
     def _drain(self) -> None:
         self._node.drain()

@@ -43,8 +43,14 @@ class _Version:
     def report(self) -> VersionReport:
         """As the plan server sees it."""
         return VersionReport(
-            digest=self.ref.digest, version=self.ref.version, state=self.state, code=self.code, reason=self.reason,
-            place=self.place, memory_bytes=self.memory_bytes, load_seconds=self.load_seconds,
+            digest=self.ref.digest,
+            version=self.ref.version,
+            state=self.state,
+            code=self.code,
+            reason=self.reason,
+            place=self.place,
+            memory_bytes=self.memory_bytes,
+            load_seconds=self.load_seconds,
         )
 
 
@@ -72,6 +78,7 @@ class Loader:
 
     def apply(self, plan: Plan) -> None:
         """Take over a plan. Returns at once; `changed` tells of progress."""
+        # Never a difference to the plan before: whatever was missed in between is made good here.
         self._plan = plan
         wanted = _wanted(plan)
         for ref in [ref for ref in self._versions if ref not in wanted]:
@@ -80,6 +87,7 @@ class Loader:
                 version.task.cancel()
             if version.resident is None:
                 del self._versions[ref]
+        # A refusal is final for its wish; without this a person could never say "try it again".
         again = self._wished_again(plan)
         for ref in wanted:
             if ref not in self._versions or (self._versions[ref].state == "failed" and ref in again):
@@ -130,6 +138,7 @@ class Loader:
                 break
             self._changed()
             await asyncio.sleep(pause)
+            # Each node doubles for itself; a store that returns is found again within ten seconds.
             pause = min(pause * 2, LONGEST_PAUSE)
         self._settle()
         if all(version.state in ("ready", "failed") for version in self._versions.values()):
@@ -187,6 +196,7 @@ class Loader:
 
 async def _close_when_idle(resident: Resident) -> None:
     """No new request can reach it any more; close it after the last one that still runs."""
+    # Polling costs nothing here: a version is unloaded a few times a day.
     while resident.users:
         await asyncio.sleep(0.01)
     await resident.runtime.close()

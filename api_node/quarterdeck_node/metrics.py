@@ -58,15 +58,26 @@ class Metrics:
     """
 
     def __init__(self, state: Callable[[], State]) -> None:
+        # Without this each child has a second series with its birth, which nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
-        self._requests = Counter("quarterdeck_requests", "Requests received, each counted once.",
-                                 [*_VERSION_LABELS, "protocol", "outcome"], registry=self._registry)
-        self._seconds = Histogram("quarterdeck_request_duration_seconds", "From the first byte in to the answer.",
-                                  _VERSION_LABELS, buckets=_BUCKETS, registry=self._registry)
+        self._requests = Counter(
+            "quarterdeck_requests",
+            "Requests received, each counted once.",
+            [*_VERSION_LABELS, "protocol", "outcome"],
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "quarterdeck_request_duration_seconds",
+            "From the first byte in to the answer.",
+            _VERSION_LABELS,
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
         self._rows = Counter("quarterdeck_rows", "Rows answered.", _VERSION_LABELS, registry=self._registry)
         rejections = Counter("quarterdeck_rejections", "Requests refused with a 4xx.", ["reason"], registry=self._registry)
         self._rejections = {reason: rejections.labels(reason) for reason in REJECTIONS}
+        # `labels()` costs more than counting itself, so each child is looked up once.
         self._children: dict[tuple[str, ...], _Children] = {}
         self._registry.register(_States(state))
 
@@ -97,8 +108,11 @@ class Metrics:
         labels = (slot.plan.name, slot.plan.stage, slot.plan.role, str(version))
         found = self._children.get(labels)
         if found is None:
-            requests = {(protocol, outcome): self._requests.labels(*labels, protocol, outcome)
-                        for protocol in PROTOCOLS for outcome in OUTCOMES}
+            requests = {
+                (protocol, outcome): self._requests.labels(*labels, protocol, outcome)
+                for protocol in PROTOCOLS
+                for outcome in OUTCOMES
+            }
             found = _Children(requests, self._seconds.labels(*labels), self._rows.labels(*labels))
             self._children[labels] = found
         return found
@@ -122,8 +136,11 @@ class _States(Collector):
         yield GaugeMetricFamily("quarterdeck_inflight_requests", "Requests that are being answered.", state.inflight)
         yield GaugeMetricFamily("quarterdeck_spool_rows", "Rows of this boot that are not shipped yet.", state.spool_rows)
         yield GaugeMetricFamily("quarterdeck_spool_bytes", "Bytes in the spool that are not shipped yet.", state.spool_bytes)
-        yield GaugeMetricFamily("quarterdeck_spool_oldest_age_seconds", "Age of the oldest record that is not shipped yet.",
-                                state.spool_oldest_seconds)
+        yield GaugeMetricFamily(
+            "quarterdeck_spool_oldest_age_seconds",
+            "Age of the oldest record that is not shipped yet.",
+            state.spool_oldest_seconds,
+        )
         records = CounterMetricFamily("quarterdeck_records", "Rows written to the spool.", labels=["kind"])
         dropped = CounterMetricFamily("quarterdeck_records_dropped", "Rows that were not recorded.", labels=["kind", "reason"])
         for kind in KINDS:
@@ -135,10 +152,14 @@ class _States(Collector):
 
 
 def _deployments(state: State) -> Iterable[Metric]:
-    active = GaugeMetricFamily("quarterdeck_active_version_info", "What answers now.",
-                               labels=[*_VERSION_LABELS, "model", "digest", "revision"])
-    running = GaugeMetricFamily("quarterdeck_node_running", "Whether a golden row was answered rightly in the last 30 s.",
-                                labels=["deployment", "stage", "role"])
+    active = GaugeMetricFamily(
+        "quarterdeck_active_version_info", "What answers now.", labels=[*_VERSION_LABELS, "model", "digest", "revision"]
+    )
+    running = GaugeMetricFamily(
+        "quarterdeck_node_running",
+        "Whether a golden row was answered rightly in the last 30 s.",
+        labels=["deployment", "stage", "role"],
+    )
     for name, slot in sorted(state.slots.items()):
         running.add_metric([name, slot.plan.stage, slot.plan.role], float(state.running.get(name, False)))
         if slot.live is not None:

@@ -25,9 +25,6 @@ from quarterdeck_node.spool import RecordSpool
 
 log = logging.getLogger(__name__)
 
-CONNECTION_SECONDS = 60.0
-"""Connections are renewed this often, so that a new challenger node behind the same name gets its share."""
-
 PIECE_ROWS = 64
 STOP_SECONDS = 2.0
 _JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
@@ -47,10 +44,11 @@ class Mirror:
     Args:
         spool: where the challenger's answers are written down.
         schema: gives the schema of what a deployment answers with now; None where it is not known (yet).
+        connection_seconds: connections are renewed this often, so that a new challenger node behind a name gets its share.
     """
 
-    def __init__(self, spool: RecordSpool, schema: Callable[[str], Schema | None]) -> None:
-        self._spool, self._schema = spool, schema
+    def __init__(self, spool: RecordSpool, schema: Callable[[str], Schema | None], *, connection_seconds: float = 60.0) -> None:
+        self._spool, self._schema, self._connection_seconds = spool, schema, connection_seconds
         self._senders: dict[str, _Sender] = {}
         self._running = False
 
@@ -85,7 +83,7 @@ class Mirror:
 
     def _sender(self, name: str) -> _Sender:
         if name not in self._senders:
-            self._senders[name] = _Sender(name, self._spool, self._schema)
+            self._senders[name] = _Sender(name, self._spool, self._schema, self._connection_seconds)
             if self._running:
                 self._senders[name].start()
         return self._senders[name]
@@ -94,8 +92,9 @@ class Mirror:
 class _Sender:
     """Sends one deployment's lane."""
 
-    def __init__(self, name: str, spool: RecordSpool, schema: Callable[[str], Schema | None]) -> None:
+    def __init__(self, name: str, spool: RecordSpool, schema: Callable[[str], Schema | None], connection_seconds: float) -> None:
         self.lane = Lane()
+        self._connection_seconds = connection_seconds
         self._name, self._spool, self._schema = name, spool, schema
         self._wake = asyncio.Event()
         self._idle: list[Link] = []
@@ -207,7 +206,7 @@ class _Sender:
         now = asyncio.get_running_loop().time()
         while self._idle:
             link = self._idle.pop()
-            if link.usable and now - link.opened < CONNECTION_SECONDS:
+            if link.usable and now - link.opened < self._connection_seconds:
                 return link
             link.close()
         return None

@@ -62,6 +62,7 @@ class Node:
         """Begin: the stored plan is taken over at once, everything else follows by itself."""
         self._loader = Loader(self.predictor, self.agent, self._open, self._changed)
         self._client = PlanClient(self.settings, self.apply, self.report)
+        # Before any plan: a mirror that is applied first would queue rows that nobody sends.
         self.mirror.start()
         self._tasks = [asyncio.create_task(self.spool.run()), asyncio.create_task(self._probe())]
         self._client.start()
@@ -69,16 +70,19 @@ class Node:
     async def stop(self) -> None:
         """End, after the last request was answered: nothing that was answered is lost."""
         self.draining = True
-        await self.mirror.stop()
-        if self._client is not None:
-            await self._client.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._loader is not None:
-            await self._loader.close()
-        await self.agent.close()
-        self.spool.close()
+        try:
+            await self.mirror.stop()
+            if self._client is not None:
+                await self._client.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._loader is not None:
+                await self._loader.close()
+            await self.agent.close()
+        finally:
+            # Last, since the mirror writes to the end; always, since the agent waits for it.
+            self.spool.close()
 
     def drain(self) -> None:
         """Say that this node is about to leave; answers ask for their connections to be closed from now on."""
@@ -98,8 +102,12 @@ class Node:
         if self.plan is None:
             return ["No plan has arrived yet."]
         slots = self.predictor.slots
-        waiting = [f"{plan.name}: {plan.active} is not ready yet." for plan in self.plan.deployments
-                   if plan.active is not None and (plan.name not in slots or slots[plan.name].live is None)]
+        # A version that is refused while an older one answers does not make the node unready.
+        waiting = [
+            f"{plan.name}: {plan.active} is not ready yet."
+            for plan in self.plan.deployments
+            if plan.active is not None and (plan.name not in slots or slots[plan.name].live is None)
+        ]
         nothing = not waiting and all(slot.live is None for slot in slots.values())
         return ["No deployment has an active version."] if nothing else waiting
 
@@ -107,23 +115,37 @@ class Node:
         """A snapshot for the plan server."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return NodeReport(
-            node=self.settings.node, boot=self.boot, role=self.settings.role, url=self.settings.base_url,
-            sequence=self.plan.sequence if self.plan else 0, ready=not self.missing(), draining=self.draining,
+            node=self.settings.node,
+            boot=self.boot,
+            role=self.settings.role,
+            url=self.settings.base_url,
+            sequence=self.plan.sequence if self.plan else 0,
+            ready=not self.missing(),
+            draining=self.draining,
             deployments=[self._deployment(plan) for plan in self.plan.deployments] if self.plan else [],
-            spool_rows=self.spool.rows, spool_bytes=self.spool.bytes, spool_oldest_seconds=self.spool.oldest_age,
-            rss_bytes=_rss(), cpu_seconds=usage.ru_utime + usage.ru_stime,
+            spool_rows=self.spool.rows,
+            spool_bytes=self.spool.bytes,
+            spool_oldest_seconds=self.spool.oldest_age,
+            rss_bytes=_rss(),
+            cpu_seconds=usage.ru_utime + usage.ru_stime,
         )
 
     def state(self) -> State:
         """A snapshot for metrics."""
         slots = self.predictor.slots
         return State(
-            role=self.settings.role, slots=slots, inflight=self.inflight,
-            running={name: (age := self._probe_age(name, slot)) is not None and age < RUNNING_SECONDS
-                     for name, slot in slots.items()},
+            role=self.settings.role,
+            slots=slots,
+            inflight=self.inflight,
+            running={
+                name: (age := self._probe_age(name, slot)) is not None and age < RUNNING_SECONDS for name, slot in slots.items()
+            },
             mirrors={name: self.mirror.report(name) for name, slot in slots.items() if slot.plan.role == "main"},
-            records_written=self.spool.written, records_dropped=self.spool.dropped,
-            spool_rows=self.spool.rows, spool_bytes=self.spool.bytes, spool_oldest_seconds=self.spool.oldest_age,
+            records_written=self.spool.written,
+            records_dropped=self.spool.dropped,
+            spool_rows=self.spool.rows,
+            spool_bytes=self.spool.bytes,
+            spool_oldest_seconds=self.spool.oldest_age,
         )
 
     async def _open(self, ref: VersionRef, folder: Path) -> Resident:
@@ -147,7 +169,10 @@ class Node:
         live = slot.live if slot else None
         counts = {digest: count for (name, digest), count in self.predictor.counts.items() if name == plan.name}
         return DeploymentReport(
-            name=plan.name, role=plan.role, revision=live.plan.revision if live else 0, generation=plan.generation,
+            name=plan.name,
+            role=plan.role,
+            revision=live.plan.revision if live else 0,
+            generation=plan.generation,
             active=live.resident.ref.digest if live else None,
             versions=self._loader.reports(plan) if self._loader else [],
             answered={digest: count.answered for digest, count in counts.items()},
@@ -175,6 +200,7 @@ class Node:
     async def _probe_one(self, name: str, live: Live) -> None:
         resident = live.resident
         golden = resident.manifest.golden[0]
+        # Counted as a user, lest the version is unloaded under its probe.
         resident.users += 1
         try:
             answers = await resident.runtime.predict([golden.row])

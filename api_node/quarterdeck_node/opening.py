@@ -38,8 +38,9 @@ async def open_version(ref: VersionRef, folder: Path, seconds: float) -> Residen
     except BaseException as error:
         await runtime.close()
         if isinstance(error, ModelFailed):
-            raise PackageRefused(f"A golden row of {ref} was not answered: {error.detail}", code="golden-mismatch",
-                                 kind="package", name=ref.model) from None
+            raise PackageRefused(
+                f"A golden row of {ref} was not answered: {error.detail}", code="golden-mismatch", kind="package", name=ref.model
+            ) from None
         raise
     return Resident(ref, manifest, runtime)
 
@@ -49,9 +50,14 @@ def _read(ref: VersionRef, folder: Path) -> Manifest:
         raw = (folder / MANIFEST).read_bytes()
     except OSError:
         raise PackageRefused(
-            f"{ref} has no manifest on this node.", code="file-missing", kind="package", name=ref.model,
-            hint="It is fetched again when the deployment is applied again.", extra={"place": MANIFEST},
+            f"{ref} has no manifest on this node.",
+            code="file-missing",
+            kind="package",
+            name=ref.model,
+            hint="It is fetched again when the deployment is applied again.",
+            extra={"place": MANIFEST},
         ) from None
+    # The agent has compared all this before; the cache may have been touched since.
     manifest = Manifest.parse(raw, expected=ref.digest)
     verify.check_files(manifest, folder)
     return manifest
@@ -59,6 +65,7 @@ def _read(ref: VersionRef, folder: Path) -> Manifest:
 
 async def _runtime(ref: VersionRef, manifest: Manifest, folder: Path, seconds: float) -> Runtime:
     allow_code = ref.trust == "code"
+    # Here the environment is this process; for a model process it is compared in there.
     if forms.in_process(manifest.form):
         verify.check_environment(manifest)
         return InProcess(await asyncio.to_thread(forms.load, manifest, folder, allow_code=allow_code))

@@ -47,6 +47,7 @@ class PlanFile:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(plan.model_dump_json().encode())
             file.flush()
+            # Without it a power cut could leave the new name with nothing behind it.
             os.fsync(file.fileno())
         part.replace(self._path)
 
@@ -68,6 +69,7 @@ class PlanClient:
         self._report = report
         self._sequence = -1
         self._changed = asyncio.Event()
+        # The read must outlast the long poll, or every quiet half minute would be an error.
         timeout = httpx.Timeout(5.0, read=WAIT_SECONDS + 10.0)
         self._client = httpx.AsyncClient(base_url=settings.plan_server or "http://none", timeout=timeout, trust_env=False)
         self._enabled = bool(settings.plan_server)
@@ -107,7 +109,9 @@ class PlanClient:
             try:
                 plan = await self._next()
                 if plan is not None and self._take(plan):
+                    # After it was applied: serving never waits for the disk.
                     await asyncio.to_thread(self._file.write, plan)
+                # An older plan is answered at once, again and again: without a pause this would spin.
                 elif plan is not None:
                     await asyncio.sleep(_PAUSE_SECONDS)
             except (httpx.HTTPError, ValidationError, OSError) as error:
@@ -136,6 +140,7 @@ class PlanClient:
         try:
             body = self._report().model_dump_json()
             headers = {**self._headers(), "content-type": "application/json"}
+            # The newest report replaces all before, so a lost one is never sent again.
             answer = await self._client.post(f"/nodes/{self._node}/report", content=body, headers=headers, timeout=5.0)
             answer.raise_for_status()
         except (httpx.HTTPError, OSError) as error:

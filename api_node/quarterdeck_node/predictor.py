@@ -117,8 +117,9 @@ class Predictor:
         """
         slot = self.slots.get(deployment)
         if slot is None:
-            raise NotFound("There is no deployment of this name on this node.", kind="deployment",
-                           hint="GET /deployments lists them.")
+            raise NotFound(
+                "There is no deployment of this name on this node.", kind="deployment", hint="GET /deployments lists them."
+            )
         return slot
 
     def at(self, deployment: str, version: int | None = None) -> Snapshot:
@@ -134,8 +135,13 @@ class Predictor:
         """
         slot = self.slot(deployment)
         if slot.live is None:
-            raise NotReady(f"{deployment} has no active version.", kind="deployment", name=deployment,
-                           hint="GET /ready says what it waits for.")
+            raise NotReady(
+                f"{deployment} has no active version.",
+                kind="deployment",
+                name=deployment,
+                hint="GET /ready says what it waits for.",
+            )
+        # From here on only this reference is used: a swap replaces it, and never changes what it points to.
         live = slot.live
         if version is None or version == live.resident.ref.version:
             return Snapshot(live.plan, live.resident)
@@ -163,6 +169,7 @@ class Predictor:
             resident.users -= 1
         if len(answers) != len(rows):
             raise ModelFailed(f"The model answered {len(answers)} rows for {len(rows)}.")
+        # Counted before it is recorded: answered rows are what written and dropped must add up to.
         count.answered += len(rows)
         if snapshot.active and snapshot.plan.role == "main":
             self._keep(snapshot, rows, answers, context)
@@ -172,10 +179,21 @@ class Predictor:
         plan, ref = snapshot.plan, snapshot.ref
         if plan.records == "spooled":
             record = MainRecord(
-                ts=time.time_ns() // 1000, request_id=context.request_id, deployment=plan.name, project=plan.project,
-                stage=plan.stage, revision=plan.revision, model=ref.model, version=ref.version, digest=ref.digest,
-                door=context.door, latency_us=round((time.perf_counter() - context.started) * 1e6),
-                rows=rows, answers=answers, caller_id=context.caller_id, key_id=context.key_id,
+                ts=time.time_ns() // 1000,
+                request_id=context.request_id,
+                deployment=plan.name,
+                project=plan.project,
+                stage=plan.stage,
+                revision=plan.revision,
+                model=ref.model,
+                version=ref.version,
+                digest=ref.digest,
+                door=context.door,
+                latency_us=round((time.perf_counter() - context.started) * 1e6),
+                rows=rows,
+                answers=answers,
+                caller_id=context.caller_id,
+                key_id=context.key_id,
             )
             # A full or broken disk costs the record, never the answer: the spool counts what it had to drop.
             self._spool.append(record)

@@ -15,6 +15,7 @@ from quarterdeck.errors import InvalidInput, QuarterdeckError
 from quarterdeck_node.app import create_app
 from quarterdeck_node.drain import DrainingServer
 from quarterdeck_node.node import Node
+from quarterdeck_node.protocol import LimitedProtocol
 from quarterdeck_node.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
@@ -30,6 +31,7 @@ def main() -> None:
     except QuarterdeckError as error:
         print(f"quarterdeck_node: {error}", file=sys.stderr)
         sys.exit(2)
+    # Before anything is served: a supervisor that died meanwhile must not leave us behind.
     lifeline.watch(settings.lifeline_fd)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # One line per request at most would be written by httpx for each poll: its own level keeps it to what goes wrong.
@@ -46,16 +48,31 @@ def listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), backlog=_BACKLOG)
     except OSError as error:
-        raise InvalidInput(f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}.", code="port-unusable",
-                           kind="port", name=str(settings.port), hint="Choose another QUARTERDECK_PORT.") from None
+        raise InvalidInput(
+            f"{settings.host}:{settings.port} cannot be listened on: {error.strerror}.",
+            code="port-unusable",
+            kind="port",
+            name=str(settings.port),
+            hint="Choose another QUARTERDECK_PORT.",
+        ) from None
 
 
 async def serve(settings: Settings, listener: socket.socket) -> None:
     """Run one node to its end."""
     node = Node(settings)
     config = uvicorn.Config(
-        create_app(node), loop="uvloop", http="httptools", ws="none", lifespan="off", access_log=False, log_config=None,
-        server_header=False, timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=FINISH_SECONDS,
+        create_app(node),
+        loop="uvloop",
+        http=LimitedProtocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        # Nobody stands before a node whose word about callers would count.
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=FINISH_SECONDS,
     )
     await node.start()
     try:

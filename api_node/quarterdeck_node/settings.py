@@ -29,6 +29,7 @@ class Settings(Frozen):
     node_token_file: Path | None = Field(None, description="File with the bearer token for the plan server.")
     ship_seconds: Annotated[float, Field(gt=0)] = Field(5.0, description="Age at which a spool file is handed to the agent.")
     drain_seconds: Annotated[float, Field(ge=0)] = Field(2.0, description="How long the door stays open after SIGTERM.")
+    receive_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="How long a request's head may take to arrive.")
     model_seconds: Annotated[float, Field(gt=0)] = Field(30.0, description="Deadline of one batch in a model process.")
     probe_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="Pause between probes of what is active.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
@@ -42,14 +43,19 @@ class Settings(Frozen):
             InvalidInput: a variable has a value that it cannot have; names the variable, not the value.
         """
         names = {PREFIX + field.upper(): field for field in cls.model_fields}
+        # Set but empty is how compose files and charts say "not set".
         given = {field: environ[name] for name, field in names.items() if environ.get(name)}
         try:
             return cls.model_validate(given)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             variable = PREFIX + str(first["loc"][0]).upper()
-            raise InvalidInput(f"{variable} cannot be used: {first['msg']}.", kind="setting", name=variable,
-                               hint="Correct or remove the variable and start again.") from None
+            raise InvalidInput(
+                f"{variable} cannot be used: {first['msg']}.",
+                kind="setting",
+                name=variable,
+                hint="Correct or remove the variable and start again.",
+            ) from None
 
     @property
     def base_url(self) -> str:

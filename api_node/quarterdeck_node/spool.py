@@ -96,7 +96,7 @@ class Spool:
         self.dropped: Counter[tuple[str, str]] = Counter()
         self._folder, self._boot = folder, boot
         self._max_bytes, self._max_age, self._limit_bytes = max_bytes, max_age, limit_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sequence = 0
         self._file: int | None = None
         self._name = ""
@@ -154,7 +154,8 @@ class Spool:
     @property
     def rows(self) -> int:
         """Rows of this boot that are written and not shipped yet."""
-        return self._rows + sum(segment.rows for segment in self._finished)
+        with self._lock:
+            return self._rows + sum(segment.rows for segment in self._finished)
 
     @property
     def bytes(self) -> int:
@@ -164,12 +165,13 @@ class Spool:
     @property
     def oldest_age(self) -> float:
         """Seconds since the oldest record that is not shipped yet was written; 0 where there is none."""
-        ages = [time.monotonic() - segment.began for segment in self._finished]
-        if self._rows:
-            ages.append(time.monotonic() - self._began)
-        if self._oldest_foreign is not None:
-            ages.append(time.time() - self._oldest_foreign)
-        return max(ages, default=0.0)
+        with self._lock:
+            ages = [time.monotonic() - segment.began for segment in self._finished]
+            if self._rows:
+                ages.append(time.monotonic() - self._began)
+            if self._oldest_foreign is not None:
+                ages.append(time.time() - self._oldest_foreign)
+            return max(ages, default=0.0)
 
     def _write(self, left: memoryview) -> None:
         descriptor = self._open() if self._file is None else self._file

@@ -51,20 +51,29 @@ class Child:
         """Fork it. `lifeline` is the reading end of the pipe whose writing end only the supervisor holds."""
         inherited = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
         environ = {**inherited, **self.program.environ, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", LIFELINE: str(lifeline)}
+        # Appended: the reason of the last death stands above the new start.
         with self.program.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", self.program.module], cwd=self.program.folder, env=environ, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, pass_fds=[lifeline], preexec_fn=partial(ties.die_with_parent, os.getpid()),
+                [sys.executable, "-m", self.program.module],
+                cwd=self.program.folder,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lifeline],
+                preexec_fn=partial(ties.die_with_parent, os.getpid()),
                 # Away from the terminal's group: Ctrl-C reaches the supervisor alone, which then stops them in order.
-                start_new_session=True)
+                start_new_session=True,
+            )
         self._born = time.monotonic()
 
     def died(self) -> int | None:
-        """Reap it: the exit status where it has just ended, and when to start it again in `due`; None where it lives or is not started."""
+        """Reap it: the exit status where it has just ended, and then `due` is when to start it again; else None."""
         if self.process is None or (status := self.process.poll()) is None:
             return None
         self.process = None
         self.deaths += 1
+        # A program that lived for a while has not failed at start: it deserves a quick second chance.
         now = time.monotonic()
         if now - self._born > SETTLED:
             self._pause = FIRST_PAUSE
@@ -86,9 +95,9 @@ class Child:
         """The last line of its log that says something."""
         try:
             with self.program.log.open("rb") as log:
+                # Only the end: a log may have grown for months.
                 log.seek(max(0, self.program.log.stat().st_size - 4096))
                 said = log.read().decode(errors="replace").strip()
         except OSError:
             return ""
         return said.splitlines()[-1].strip() if said else ""
-

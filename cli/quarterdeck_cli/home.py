@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quarterdeck.client import HOME, STATE, TOKEN
-from quarterdeck_cli.processes import Process
 from quarterdeck_cli.errors import NotStarted
+from quarterdeck_cli.processes import Process
 
 NODES = ("main", "challenger")
 NODE_TOKEN, MIRROR_TOKEN = "node-token", "mirror-token"
@@ -63,8 +63,13 @@ class Home:
         except BlockingIOError:
             raise self._already_running() from None
         except OSError as error:
-            raise NotStarted(f"{self.folder} cannot be used: {error.strerror}.", code="folder-refused", kind="folder",
-                             hint="Choose a folder that you may write to with --dir.") from error
+            raise NotStarted(
+                f"{self.folder} cannot be used: {error.strerror}.",
+                code="folder-refused",
+                kind="folder",
+                hint="Choose a folder that you may write to with --dir.",
+            ) from error
+        # The note comes much later; whoever is refused meanwhile can at least be told the pid.
         os.ftruncate(self._lock, 0)
         os.write(self._lock, str(os.getpid()).encode())
 
@@ -89,11 +94,17 @@ class Home:
         pid = (self.folder / "lock").read_text().strip() or "unknown"
         note = self.note()
         console = f", its console is at {note.urls['console']}" if note and str(note.supervisor.pid) == pid else ""
-        return NotStarted(f"A supervisor runs in {self.place} already: pid {pid}{console}.", code="already-running", kind="supervisor",
-                          name=pid, hint="Use that one, stop it with `quarterdeck down`, or choose another folder with --dir.")
+        return NotStarted(
+            f"A supervisor runs in {self.place} already: pid {pid}{console}.",
+            code="already-running",
+            kind="supervisor",
+            name=pid,
+            hint="Use that one, stop it with `quarterdeck down`, or choose another folder with --dir.",
+        )
 
     def release(self, *, undo: bool = False) -> None:
         """Give the lock back; with `undo`, remove the folder where this very supervisor made it."""
+        # Under the lock, so that nobody else has begun to use the folder.
         if undo and self._made:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock >= 0:
@@ -103,6 +114,7 @@ class Home:
     def note(self) -> Note | None:
         """The note of the supervisor that runs or ran here last; None where none did."""
         try:
+            # Whoever reads while nobody runs finds the last words of a killed supervisor, or nothing.
             found = json.loads((self.folder / STATE).read_bytes())
             children = {name: Process(**child) for name, child in found["children"].items()}
             who = Process(found["pid"], found["started"])
@@ -125,6 +137,7 @@ class Home:
         tokens = {}
         for name in (TOKEN, NODE_TOKEN, MIRROR_TOKEN):
             path = self.folder / name
+            # Kept from start to start: consoles, scripts and nodes hold them.
             if not path.exists():
                 self._write(name, secrets.token_urlsafe(32).encode())
             tokens[name] = path.read_text().strip()

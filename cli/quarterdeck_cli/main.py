@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
-from typer.completion import completion_init
+from typer._completion_classes import completion_init
 
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck_cli import errors, output
@@ -45,6 +45,9 @@ def root(
     """Serve models with a challenger beside them, on a laptop or in a cluster.
 
     Example: quarterdeck up
+
+    Exit status: 0 done or already so, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 conflict, 6 still going on,
+    130 interrupted.
     """
     if show_version:
         print(f"quarterdeck {_version()}")
@@ -54,10 +57,12 @@ def root(
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit code."""
+    # People add these after a failure, at the end of the line that failed; so they may stand anywhere.
     known, debug = _without(arguments, _DEBUG)
     known, output.err.quiet = _without(known, _QUIET)
     try:
         outcome = app(args=known, prog_name="quarterdeck", standalone_mode=False)
+        # Here and not at the interpreter's end, so that a closed pipe is met while it can be handled.
         sys.stdout.flush()
         return outcome if isinstance(outcome, int) else errors.DONE
     except typer.TyperException as error:
@@ -72,7 +77,11 @@ def main(arguments: Sequence[str]) -> int:
         return errors.DONE
     except Exception as error:
         said = f"error: {type(error).__name__}: {error}"
-        return _ended(errors.FAILED, [said, "hint: This is a bug in Quarterdeck; run it again with --debug and report what it prints."], debug)
+        return _ended(
+            errors.FAILED,
+            [said, "hint: This is a bug in Quarterdeck; run it again with --debug and report what it prints."],
+            debug,
+        )
 
 
 def run() -> None:

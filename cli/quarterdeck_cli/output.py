@@ -55,7 +55,11 @@ def _forced() -> bool | None:
 def stdout() -> Console:
     """The console of data; as wide as the data where it is no terminal, so that nothing is cut in a pipe."""
     console = Console(force_terminal=_forced(), highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(force_terminal=_forced(), highlight=False, soft_wrap=True, width=_UNBOUND_WIDTH)
+    return (
+        console
+        if console.is_terminal
+        else Console(force_terminal=_forced(), highlight=False, soft_wrap=True, width=_UNBOUND_WIDTH)
+    )
 
 
 err = Console(stderr=True, force_terminal=_forced(), highlight=False)
@@ -64,6 +68,7 @@ err = Console(stderr=True, force_terminal=_forced(), highlight=False)
 
 def emit(data: Any, form: str) -> None:
     """Print a document whole, as JSON or YAML."""
+    # Written as they are: a console would wrap long values and paint what looks like markup.
     if form == Format.yaml:
         sys.stdout.write(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
     else:
@@ -149,6 +154,7 @@ def span(seconds: float | None) -> str:
     """A duration in its largest unit; None is not known."""
     if seconds is None:
         return UNKNOWN
+    # One unit is enough to tell fresh from stale, and keeps the column narrow.
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{int(seconds // size)}{unit}"
@@ -162,6 +168,7 @@ def note(sentence: str) -> None:
 
 def next_step(command: str) -> None:
     """The likely next command, where a person watches."""
+    # In a script a proposal would only be noise in its log.
     if err.is_terminal:
         note(f"next: {command}")
 
@@ -169,8 +176,14 @@ def next_step(command: str) -> None:
 @contextmanager
 def spinner(what: str) -> Iterator[None]:
     """Say what is waited for while it takes longer than a moment; silent where nobody watches."""
-    with Progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn(), console=err, transient=True,
-                  disable=not err.is_terminal) as progress:
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as progress:
         progress.add_task(what, total=None)
         yield
 
@@ -178,8 +191,14 @@ def spinner(what: str) -> Iterator[None]:
 @contextmanager
 def transfer(what: str) -> Iterator[Callable[[str, int, int], None]]:
     """A bar for bytes; the function that is yielded takes (file, bytes done, bytes in all)."""
-    with Progress(TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), console=err, transient=True,
-                  disable=not err.is_terminal) as progress:
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as progress:
         bars: dict[str, Any] = {}
 
         def report(name: str, done: int, total: int) -> None:

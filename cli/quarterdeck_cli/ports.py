@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from quarterdeck_cli import processes
@@ -28,18 +29,16 @@ def choose(port: int) -> Ports:
         NotStarted: ``port-in-use`` naming the port and, where it can be seen, who holds it; ``port-refused``.
     """
     if not 0 <= port <= HIGHEST:
-        raise NotStarted(f"{port} is not a port that three in a row can start from.", code="port-refused",
-                         hint=f"Give --port a number from 1024 to {HIGHEST}, or 0 for free ones.")
+        raise NotStarted(
+            f"{port} is not a port that three in a row can start from.",
+            code="port-refused",
+            hint=f"Give --port a number from 1024 to {HIGHEST}, or 0 for free ones.",
+        )
     wanted = [port + offset if port else 0 for offset in range(3)]
-    held: list[socket.socket] = []
-    try:
-        # All three are held until the last is won, so that free ones differ from each other.
-        for number in wanted:
-            held.append(_bound(number))
-        return Ports(*(each.getsockname()[1] for each in held))
-    finally:
-        for each in held:
-            each.close()
+    # All three are held until the last is won, so that free ones differ from each other.
+    with ExitStack() as held:
+        taken = [held.enter_context(_bound(number)) for number in wanted]
+        return Ports(*(each.getsockname()[1] for each in taken))
 
 
 def _bound(port: int) -> socket.socket:
@@ -48,6 +47,7 @@ def _bound(port: int) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((HOST, port))
+        # Two sockets may share a port until one of them listens.
         taken.listen()
     except OSError as error:
         taken.close()
@@ -57,9 +57,20 @@ def _bound(port: int) -> socket.socket:
 
 def _refusal(port: int, error: OSError) -> NotStarted:
     if error.errno != errno.EADDRINUSE:
-        return NotStarted(f"Port {port} cannot be used: {error.strerror}.", code="port-refused", kind="port", name=str(port),
-                          hint="Choose one from 1024 on with --port.")
+        return NotStarted(
+            f"Port {port} cannot be used: {error.strerror}.",
+            code="port-refused",
+            kind="port",
+            name=str(port),
+            hint="Choose one from 1024 on with --port.",
+        )
+    # The holder may belong to another user; then its port is all that can be named.
     pid = processes.listener(port)
     holder = f" by pid {pid} ({processes.command(pid)})" if pid else ""
-    return NotStarted(f"Port {port} is in use{holder}.", code="port-in-use", kind="port", name=str(port),
-                      hint="Choose another with --port, or --port 0 for free ones. Nothing was started.")
+    return NotStarted(
+        f"Port {port} is in use{holder}.",
+        code="port-in-use",
+        kind="port",
+        name=str(port),
+        hint="Choose another with --port, or --port 0 for free ones. Nothing was started.",
+    )

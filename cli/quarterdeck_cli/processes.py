@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +56,7 @@ def send(process: Process, what: signal.Signals) -> bool:
 
 def wait_gone(processes: Iterable[Process], seconds: float) -> list[Process]:
     """Wait until all of them have ended; those that live on after `seconds`."""
+    # They need not be our children, so there is nothing to wait on but their entries in /proc.
     left, deadline = list(processes), time.monotonic() + seconds
     while (left := [process for process in left if alive(process)]) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -63,6 +65,7 @@ def wait_gone(processes: Iterable[Process], seconds: float) -> list[Process]:
 
 def end(processes: Iterable[Process], seconds: float = 5.0) -> list[Process]:
     """Kill what is left of these processes; those that could not be ended within `seconds`."""
+    # One round of signals first: ending them one after the other would add up the waits.
     killed = [process for process in processes if send(process, signal.SIGKILL)]
     return wait_gone(killed, seconds)
 
@@ -80,13 +83,20 @@ def listener(port: int) -> int | None:
     """The pid that listens on a TCP port; None where nobody does, or where the process belongs to somebody else."""
     inodes = set(_listening_inodes(port))
     for folder in Path("/proc").glob("[0-9]*/fd") if inodes else ():
-        try:
-            held = {os.readlink(entry) for entry in folder.iterdir()}
-        except OSError:
-            continue
-        if held & inodes:
+        if inodes.intersection(_open_files(folder)):
             return int(folder.parent.name)
     return None
+
+
+def _open_files(folder: Path) -> Iterator[str]:
+    """What the descriptors of a process lead to; those that close meanwhile, or are not ours to see, are left out."""
+    try:
+        entries = os.listdir(folder)
+    except OSError:
+        return
+    for entry in entries:
+        with suppress(OSError):
+            yield os.readlink(folder / entry)
 
 
 def _listening_inodes(port: int) -> Iterator[str]:
@@ -96,5 +106,6 @@ def _listening_inodes(port: int) -> Iterator[str]:
         except OSError:
             continue
         for fields in map(str.split, lines):
+            # A connection of a client may have the same local port; only a listener is in the way.
             if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
                 yield f"socket:[{fields[9]}]"

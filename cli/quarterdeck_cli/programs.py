@@ -44,25 +44,37 @@ def _deployer(home: Home, ports: Ports, store: str) -> Program:
         "STORE": store,
         "MAIN_URL": f"http://{HOST}:{ports.main}",
         "CHALLENGER_URL": f"http://{HOST}:{ports.challenger}",
+        # Secrets go by file: environments and command lines are for others to read.
         "TOKEN_FILE": str(home.folder / TOKEN),
         "NODE_TOKEN_FILE": str(home.folder / NODE_TOKEN),
         "MIRROR_TOKEN_FILE": str(home.folder / MIRROR_TOKEN),
     }
-    return Program("deployer", "quarterdeck_deployer", home.place, home.log("deployer"), _variables(environ), stage=2, health=f"{base}/health")
+    return Program(
+        "deployer",
+        "quarterdeck_deployer",
+        home.place,
+        home.log("deployer"),
+        _variables(environ),
+        stage=2,
+        health=f"{base}/health",
+    )
 
 
 def _node(home: Home, ports: Ports, name: str, port: int, ship_seconds: float) -> list[Program]:
     folder = home.folder / name
-    environ = _variables({
-        "NODE": name,
-        "ROLE": name,
-        "HOST": HOST,
-        "PORT": str(port),
-        "FOLDER": str(folder),
-        "PLAN_SERVER": f"http://{HOST}:{ports.deployer}",
-        "NODE_TOKEN_FILE": str(home.folder / NODE_TOKEN),
-        "SHIP_SECONDS": str(ship_seconds),
-    })
+    environ = _variables(
+        {
+            "NODE": name,
+            "ROLE": name,
+            "HOST": HOST,
+            "PORT": str(port),
+            "FOLDER": str(folder),
+            "PLAN_SERVER": f"http://{HOST}:{ports.deployer}",
+            "NODE_TOKEN_FILE": str(home.folder / NODE_TOKEN),
+            "SHIP_SECONDS": str(ship_seconds),
+        }
+    )
+    # Both read one set of variables and share the folder; neither knows more of the other than its socket.
     agent = name + AGENT
     return [
         Program(name, "quarterdeck_node", folder, home.log(name), environ, stage=0, health=f"http://{HOST}:{port}/live"),

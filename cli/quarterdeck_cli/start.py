@@ -31,6 +31,7 @@ def up(home: Home, wanted: Wanted, told: Told, ready: Callable[[Note], None]) ->
         NotStarted: another supervisor, a port, the store or the folder is in the way; nothing was started or is left behind.
         StartFailed: a program does not come up; everything has been stopped again.
     """
+    # The lock comes first: all that follows may then trust that nobody else changes the folder.
     home.take()
     undo = True
     try:
@@ -38,6 +39,7 @@ def up(home: Home, wanted: Wanted, told: Told, ready: Callable[[Note], None]) ->
         chosen = ports.choose(wanted.port)
         store = _store(home, wanted.store)
         tokens = home.prepare()
+        # From here on there is something worth keeping, whatever happens.
         undo = False
         me = processes.identify(os.getpid())
         assert me is not None, "this process lives"
@@ -55,8 +57,13 @@ def _clear_leftovers(home: Home) -> None:
     stuck = processes.end(note.children.values())
     if stuck:
         pids = ", ".join(str(process.pid) for process in stuck)
-        raise NotStarted(f"Processes of an earlier supervisor cannot be ended: pid {pids}.", code="leftovers", kind="process", name=pids,
-                         hint="End them by hand and start again.")
+        raise NotStarted(
+            f"Processes of an earlier supervisor cannot be ended: pid {pids}.",
+            code="leftovers",
+            kind="process",
+            name=pids,
+            hint="End them by hand and start again.",
+        )
     home.forget_note()
 
 
@@ -74,4 +81,6 @@ def _store(home: Home, wanted: str) -> str:
 
 
 def _not_started(error: QuarterdeckError) -> NotStarted:
-    return NotStarted(error.detail, code=error.code, hint=error.hint or "Check --store. Nothing was started.", kind=error.kind, name=error.name)
+    return NotStarted(
+        error.detail, code=error.code, hint=error.hint or "Check --store. Nothing was started.", kind=error.kind, name=error.name
+    )

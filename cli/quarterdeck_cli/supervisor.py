@@ -20,7 +20,7 @@ from quarterdeck_cli.children import Child, Program
 from quarterdeck_cli.home import Home, Note
 
 START_SECONDS = 90.0
-START_DEATHS = 5
+START_DEATHS = 3
 PATIENCE = (20.0, 30.0, 10.0)
 """Seconds that serve nodes, agents and the deployer get to end after SIGTERM."""
 
@@ -68,6 +68,7 @@ class Supervisor:
                 self._note.ready = True
                 self._home.write_note(self._note)
                 ready()
+            # Deaths wake it; the five seconds only bound how long a lost wake-up could matter.
             while not self._stops:
                 self._sleep(5.0)
                 self._look_after()
@@ -79,6 +80,7 @@ class Supervisor:
         self._wake, waker = os.pipe()
         for end in (self._wake, waker):
             os.set_blocking(end, False)
+        # Python runs handlers between bytecodes only; the descriptor ends the sleep itself.
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._asked_to_stop)
@@ -108,6 +110,7 @@ class Supervisor:
             if child.process is None and child.due <= now:
                 child.start(self._lifeline)
                 started = True
+        # Written after each start, so that a killed supervisor's successor knows whom to look for.
         if started:
             living = {child.program.name: child.identity for child in self._children}
             self._note.children = {name: identity for name, identity in living.items() if identity}
@@ -129,17 +132,23 @@ class Supervisor:
         return not waiting
 
     def _fail_where_hopeless(self, waiting: Sequence[Child], deadline: float) -> None:
+        # A crash at start shows in a second or two; nobody should wait for the deadline to hear of it.
         bad = next((child for child in self._children if child.deaths >= START_DEATHS), None)
         if bad is None and time.monotonic() > deadline:
             bad = waiting[0]
         if bad is not None:
-            raise StartFailed(f"{bad.program.name} does not come up: {bad.last_words() or 'it says nothing'}", kind="program",
-                              name=bad.program.name, hint=f"Read {bad.program.log}; everything has been stopped again.")
+            raise StartFailed(
+                f"{bad.program.name} does not come up: {bad.last_words() or 'it says nothing'}",
+                kind="program",
+                name=bad.program.name,
+                hint=f"Read {bad.program.log}; everything has been stopped again.",
+            )
 
     def _stop(self) -> None:
         """End the children stage by stage; a second request to stop, or impatience, kills what is left."""
         asked = self._stops
         self._told.happened("stopping: requests end, records are shipped; Ctrl-C again kills")
+        # Serve nodes first, so that agents see the last records, and the deployer last, so that reports still arrive.
         for stage, patience in enumerate(PATIENCE):
             members = [child for child in self._children if child.program.stage == stage]
             for child in members:
@@ -150,6 +159,7 @@ class Supervisor:
             for child in _living(members):
                 self._told.happened(f"killing {child.program.name}")
                 child.signal(signal.SIGKILL)
+        # Killed ones are reaped as well: what is left behind is nothing, not even a zombie.
         for child in self._children:
             if child.process is not None:
                 child.process.wait()

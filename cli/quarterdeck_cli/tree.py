@@ -29,11 +29,19 @@ def add(root: Tree, found: Json) -> None:
     """Hang one deployment below `root`."""
     seen, wish = found["observed"], found["wish"]
     deployed, running = seen["deployed"], seen["running"]
-    branch = root.add(Text.assemble(f"{found['name']}  deployed ", state(deployed["state"]), "  running ", state(running["state"]),
-                                    f"  seen {span(running['age_seconds'])} ago"))
+    branch = root.add(
+        Text.assemble(
+            f"{found['name']}  deployed ",
+            state(deployed["state"]),
+            "  running ",
+            state(running["state"]),
+            f"  seen {span(running['age_seconds'])} ago",
+        )
+    )
     # A hold says the same at the end of the branch.
     waiting = "" if seen["applied"] or seen["hold"] else f"  not applied yet: {seen['waiting_for'] or 'waiting for the nodes'}"
     revision = branch.add(Text(f"revision {wish['number']}{waiting}"))
+    # Target and previous exist only during and after a change; empty ones would be noise.
     for role in ("main", "target", "challenger", "previous"):
         placed = seen[role]
         if placed:
@@ -41,7 +49,9 @@ def add(root: Tree, found: Json) -> None:
         elif role == "main":
             revision.add(Text(f"main  {ABSENT}"))
     if failure := seen["failure"]:
-        refused = f"{failure['version']['model']} v{failure['version']['version']} refused on {failure['node']}: {failure['code']}"
+        refused = (
+            f"{failure['version']['model']} v{failure['version']['version']} refused on {failure['node']}: {failure['code']}"
+        )
         branch.add(Text(f"✕ {refused}: {failure['reason']}", style="red"))
     if hold := seen["hold"]:
         branch.add(Text(f"on hold: {hold['reason']}", style="yellow"))
@@ -49,10 +59,13 @@ def add(root: Tree, found: Json) -> None:
 
 def _add_role(revision: Tree, role: str, placed: Json) -> None:
     ref = placed["ref"]
-    branch = revision.add(Text(f"{role}  {ref['model']} v{ref['version']}  {short(ref['digest'])}  answered {placed['answered']}"))
+    branch = revision.add(
+        Text(f"{role}  {ref['model']} v{ref['version']}  {short(ref['digest'])}  answered {placed['answered']}")
+    )
     for node in placed["nodes"]:
         reason = f"  {node['code']}: {node['reason']}" if node["code"] else ""
         branch.add(Text.assemble(f"node {node['node']}  ", state(node["state"]), reason))
+    # No node has spoken of it lately, which is not the same as being well.
     if not placed["nodes"]:
         branch.add(Text.assemble("node  ", state(UNKNOWN.strip("<>"))))
 

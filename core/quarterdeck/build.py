@@ -6,7 +6,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -93,12 +93,16 @@ class _Extras:
 
 @dataclass(frozen=True)
 class _Original:
-    """The fitted model as it was given, behind the interface that classifiers and regressors share."""
+    """The fitted model as it was given, behind the interface that classifiers and regressors share.
+
+    `columns` is how it is asked here, `served` how nodes will ask it, `judged` what it answered to the data it is judged by.
+    """
 
     estimator: Any
     schema: Schema
     columns: Columns
-    served: Columns | None = None
+    served: Columns
+    judged: list[Answer]
 
     def answers(self, frame: pd.DataFrame) -> list[Answer]:
         return python_forms.answers(self.schema, self.columns, self.estimator, frame)
@@ -263,12 +267,12 @@ def _original(given: _Given, schema: Schema) -> _Original:
     # The original is always asked for its own labels: the proof must not rest on a short cut of ours.
     estimator = _BoosterEstimator(given.model, schema) if is_booster(given.model) else given.model
     columns = Columns(container=given.container, labels="predict", columns=columns_of(given.training.frame))
-    original = _Original(estimator, schema, columns)
-    classes = schema.classes
+    found = python_forms.answers(schema, columns, estimator, given.judged.frame)
     follows = schema.task == "regression" or all(
-        answer.prediction == classes[answer.scores.index(max(answer.scores))] for answer in original.answers(given.judged.frame)
+        answer.prediction == schema.classes[answer.scores.index(max(answer.scores))] for answer in found
     )
-    return replace(original, served=columns.model_copy(update={"labels": "scores"})) if follows else original
+    served = columns.model_copy(update={"labels": "scores"}) if follows else columns
+    return _Original(estimator, schema, columns, served, found)
 
 
 def _stored(model: Any, form: FormChoice, trust: Trust | None) -> tuple[Form, dict[str, bytes]]:
@@ -322,14 +326,13 @@ def _built(
 ) -> BuiltPackage:
     form, files = stored
     model, judged, schema = given.model, given.judged, original.schema
-    answers = original.answers(judged.frame)
-    files[BASELINE_FILE] = baseline(schema, rows_of(judged.frame), answers, judged.kind)
+    files[BASELINE_FILE] = baseline(schema, rows_of(judged.frame), original.judged, judged.kind)
     files[SOURCE_FILE] = source_text(model).encode()
     if form != "lightgbm-text":
-        files[COLUMNS_FILE] = (original.served or original.columns).model_dump_json().encode()
+        files[COLUMNS_FILE] = original.served.model_dump_json().encode()
     if extras.include_data:
         files.update(_parquet(given.training) | _parquet(judged))
-    measured = {f"{judged.kind}_{key}": value for key, value in measure(schema, judged.labels, answers).items()}
+    measured = {f"{judged.kind}_{key}": value for key, value in measure(schema, judged.labels, original.judged).items()}
     return _proven(
         {
             **words,

@@ -4,7 +4,7 @@
         client.swap("late-flights", why="the challenger is better")
         client.predict("late-flights", [{"month": 1, "carrier": "UA"}])
 
-Answers are the API's own JSON documents (docs/reference/api.md); errors are those of `quarterdeck.errors`, with the server's words.
+Answers are the API's own JSON documents; errors are those of `quarterdeck.errors`, with the server's words.
 """
 
 from __future__ import annotations
@@ -173,8 +173,14 @@ class Client:
         for each in self.model(main.name)["items"]:
             if each["digest"] == main.digest and main.version in (None, each["version"]):
                 return int(each["version"])
-        raise NotFound(f"{main.name} has no version {main.version or ''} with the digest that {resource.metadata.name} names.".replace("  ", " "),
-                       kind="version", name=main.name, hint=f"See `quarterdeck model show {main.name}`.")
+        raise NotFound(
+            f"{main.name} has no version {main.version or ''} with the digest that {resource.metadata.name} names.".replace(
+                "  ", " "
+            ),
+            kind="version",
+            name=main.name,
+            hint=f"See `quarterdeck model show {main.name}`.",
+        )
 
     def put_deployment(self, name: str, body: Mapping[str, Any], wait: float | None = None) -> Done:
         """Create or change a deployment by the API's own document."""
@@ -184,8 +190,9 @@ class Client:
         """Delete a deployment. Its history, versions and records stay."""
         return _done(self.call("DELETE", f"/api/deployments/{name}", why=why or None, wait=wait))
 
-    def set_challenger(self, name: str, version: int, model: str | None = None, why: str = "", wait: float | None = None,
-                       *, trust: str = "data") -> Done:
+    def set_challenger(
+        self, name: str, version: int, model: str | None = None, why: str = "", wait: float | None = None, *, trust: str = "data"
+    ) -> Done:
         """Send copies of the traffic to a version; of main's model where none is named."""
         body = {"version": version, "trust": trust, "why": why, **({"model": model} if model else {})}
         return self._act(name, "challenger", body, wait)
@@ -198,7 +205,9 @@ class Client:
         """Main and challenger change places."""
         return self._act(name, "swap", {"why": why}, wait)
 
-    def rollback(self, name: str, revision: int | None = None, leaving: str | None = None, why: str = "", wait: float | None = None) -> Done:
+    def rollback(
+        self, name: str, revision: int | None = None, leaving: str | None = None, why: str = "", wait: float | None = None
+    ) -> Done:
         """Restore main and challenger of an earlier revision.
 
         Args:
@@ -295,8 +304,12 @@ def connect(folder: Path | None = None, *, timeout: float = 30.0) -> Client:
         home = place / HOME
         if (home / STATE).is_file():
             return _client_of(home, timeout)
-    raise NotReady(f"No system runs in {start}{'' if folder else ' or above'}.", code="not-running", kind="folder",
-                   hint=f"Start one with `quarterdeck up`, or set {URL_VARIABLE} and {TOKEN_VARIABLE}.")
+    raise NotReady(
+        f"No system runs in {start}{'' if folder else ' or above'}.",
+        code="not-running",
+        kind="folder",
+        hint=f"Start one with `quarterdeck up`, or set {URL_VARIABLE} and {TOKEN_VARIABLE}.",
+    )
 
 
 def _client_of(home: Path, timeout: float) -> Client:
@@ -304,19 +317,31 @@ def _client_of(home: Path, timeout: float) -> Client:
         note = json.loads((home / STATE).read_bytes())
         return Client(note["urls"]["console"], (home / TOKEN).read_text().strip(), timeout=timeout)
     except (OSError, ValueError, KeyError) as error:
-        raise NotReady(f"{home} cannot be read: {type(error).__name__}.", code="not-running", kind="folder",
-                       hint="Start the system again with `quarterdeck up`.") from error
+        raise NotReady(
+            f"{home} cannot be read: {type(error).__name__}.",
+            code="not-running",
+            kind="folder",
+            hint="Start the system again with `quarterdeck up`.",
+        ) from error
 
 
-def _answer(client: httpx.Client, method: str, url: str, body: Any, query: Json, headers: Mapping[str, str], timeout: float) -> Any:
+def _answer(
+    client: httpx.Client, method: str, url: str, body: Any, query: Json, headers: Mapping[str, str], timeout: float
+) -> Any:
     try:
         response = client.request(method, url, params=query, json=body, headers=dict(headers), timeout=timeout)
     except httpx.TimeoutException as error:
-        raise NotReady(f"{url} did not answer within {timeout:g} s.", code="timed-out", kind="url", name=url,
-                       hint="Ask again; `quarterdeck status` shows what the system does.") from error
+        raise NotReady(
+            f"{url} did not answer within {timeout:g} s.",
+            code="timed-out",
+            kind="url",
+            name=url,
+            hint="Ask again; `quarterdeck status` shows what the system does.",
+        ) from error
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        raise NotReady(f"{url} cannot be reached.", code="unreachable", kind="url", name=url,
-                       hint="Check that `quarterdeck up` runs.") from error
+        raise NotReady(
+            f"{url} cannot be reached.", code="unreachable", kind="url", name=url, hint="Check that `quarterdeck up` runs."
+        ) from error
     if response.is_success:
         return response.json() if response.content else None
     raise _error(response)
@@ -324,14 +349,38 @@ def _answer(client: httpx.Client, method: str, url: str, body: Any, query: Json,
 
 _BY_STATUS: dict[int, type[QuarterdeckError]] = {
     each.status: each
-    for each in (errors.Malformed, errors.Unauthenticated, errors.Forbidden, NotFound, errors.Conflict, errors.TooLarge,
-                 errors.Unsupported, InvalidInput, errors.StorageError, NotReady)
+    for each in (
+        errors.Malformed,
+        errors.Unauthenticated,
+        errors.Forbidden,
+        NotFound,
+        errors.Conflict,
+        errors.TooLarge,
+        errors.Unsupported,
+        InvalidInput,
+        errors.StorageError,
+        NotReady,
+    )
 }
 _BY_CODE: dict[str, type[QuarterdeckError]] = {
     "overloaded": errors.Overloaded,
     "model-failed": errors.ModelFailed,
-    **dict.fromkeys(("digest-mismatch", "file-missing", "manifest-invalid", "environment-mismatch", "variable-missing", "golden-mismatch",
-                     "trust-required", "form-unknown", "load-failed", "untrusted-types", "package-refused"), errors.PackageRefused),
+    **dict.fromkeys(
+        (
+            "digest-mismatch",
+            "file-missing",
+            "manifest-invalid",
+            "environment-mismatch",
+            "variable-missing",
+            "golden-mismatch",
+            "trust-required",
+            "form-unknown",
+            "load-failed",
+            "untrusted-types",
+            "package-refused",
+        ),
+        errors.PackageRefused,
+    ),
 }
 _OWN_MEMBERS = ("type", "title", "status", "detail", "code", "hint", "kind", "name")
 
@@ -343,7 +392,10 @@ def _error(response: httpx.Response) -> QuarterdeckError:
     except ValueError:
         problem = None
     if not isinstance(problem, dict):
-        problem = {"detail": f"{response.request.url} answered {response.status_code}.", "hint": "Look into the logs of the system."}
+        problem = {
+            "detail": f"{response.request.url} answered {response.status_code}.",
+            "hint": "Look into the logs of the system.",
+        }
     code = str(problem.get("code", ""))
     kind = _BY_CODE.get(code) or _BY_STATUS.get(response.status_code, QuarterdeckError)
     extra = {name: value for name, value in problem.items() if name not in _OWN_MEMBERS}

@@ -4,7 +4,7 @@
     cache/partial/<64 hex of a blob>.part          what has arrived of one file; kept until its package is in place
     cache/partial/<64 hex of a digest>.lock        held (flock) by whoever fetches that version
     cache/partial/<64 hex of a digest>.tmp/        a package being put together; removed by the next one who fetches it
-    cache/partial/<64 hex of a digest>.*.gone/     a package being removed; `forget` removes what a crash left of it
+    cache/partial/<64 hex of a digest>.*.gone/     a package being removed
 
 Several threads and processes may fetch into one cache: a version is fetched once, a file that two versions share too.
 Files in the cache are never written again; whoever finds a wrong one removes it.
@@ -69,7 +69,9 @@ def fetch_package(storage: Storage, ref: VersionRef, cache: Path, progress: Prog
             os.utime(folder)  # the cache forgets what was used least recently
             return folder
         _remove(folder, cache)
-        shutil.rmtree(cache / PARTIAL / f"{digest}.tmp", ignore_errors=True)
+        for left in (cache / PARTIAL).glob(f"{digest}.*"):
+            if left.suffix in (".tmp", ".gone"):
+                shutil.rmtree(left, ignore_errors=True)
         raw, manifest = _manifest(storage, ref)
         parts = {entry.sha256: entry for entry in manifest.files}
         # Sorted, so that two fetchers who share files wait for each other in the same order and never in a ring.
@@ -98,6 +100,7 @@ def forget(cache: Path, keep: Iterable[str], limit_bytes: int) -> list[str]:
         packages = [entry for entry in os.scandir(cache) if _HEX.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
         sizes = {entry.name: _size(Path(entry.path)) for entry in packages}
         total = sum(sizes.values()) + _size(cache / PARTIAL)
+        # Parts first: they cost a download at most, a package may be what somebody rolls back to.
         if total > limit_bytes:
             total -= _drop_parts(partial)
         for entry in sorted(packages, key=lambda entry: entry.stat(follow_symlinks=False).st_mtime_ns):
@@ -145,6 +148,7 @@ def _fetched(storage: Storage, entry: FileEntry, partial: int, progress: Progres
         try:
             _bring(storage, entry, part, progress)
         except OSError as error:
+            # A part that does not fit is in the way of everything else on that disk.
             if error.errno in _FULL:
                 _unlink(name, partial)
             raise
@@ -169,6 +173,7 @@ def _bring(storage: Storage, entry: FileEntry, part: int, progress: Progress | N
 
 def _continue(storage: Storage, entry: FileEntry, part: int, progress: Progress | None) -> bool:
     """Read the rest of a blob into its part file and say whether the whole has the right size and sha256."""
+    # The bytes of an earlier attempt are hashed again, not trusted: they may have been written by a machine that lost power.
     running = hashlib.sha256()
     have = 0
     for chunk in _read(part):
@@ -176,6 +181,7 @@ def _continue(storage: Storage, entry: FileEntry, part: int, progress: Progress 
         have += len(chunk)
     if have < entry.size:
         for chunk in _blob(storage, entry, have):
+            # More than was promised is not written: a hostile store must not fill the disk.
             if have + len(chunk) > entry.size:
                 return False
             _write(part, chunk, have)
@@ -212,6 +218,7 @@ def _assemble(folder: Path, raw: bytes, manifest: Manifest) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+    # Folders too: after a power loss a renamed folder whose entries were never written would be an empty package.
     for inside, _, _ in os.walk(temporary, topdown=False):
         _fsync_folder(Path(inside))
     temporary.rename(folder)

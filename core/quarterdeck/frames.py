@@ -155,8 +155,9 @@ def _series(values: list[Scalar], column: Column) -> Any:
     dtype = column.dtype
     if dtype == "category":
         # pandas refuses unseen values from version 4 on: make them missing, which is what an unseen category means.
+        known = set(column.categories or [])
         categories = pd.CategoricalDtype(column.categories, ordered=column.ordered)
-        return pd.Categorical([value if value in (column.categories or []) else None for value in values], dtype=categories)
+        return pd.Categorical([value if value in known else None for value in values], dtype=categories)
     if dtype == "object":
         absent = {"none": None, "nan": math.nan, "na": pd.NA}[column.missing]
         return pd.Series([absent if value is None else value for value in values], dtype=object)

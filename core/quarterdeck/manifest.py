@@ -7,7 +7,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from quarterdeck.errors import PackageRefused
 from quarterdeck.schema import Frozen, Name, Prediction, Row, Schema
@@ -42,7 +42,9 @@ class Environment(Frozen):
 
     python: str = Field(description="Interpreter version, e.g. 3.11.7.")
     libraries: dict[str, str] = Field(default_factory=dict, description="Distribution name → version, as installed when built.")
-    variables: list[str] = Field(default_factory=list, description="Names of environment variables the model needs; never values.")
+    variables: list[str] = Field(
+        default_factory=list, description="Names of environment variables the model needs; never values."
+    )
 
 
 class GoldenRow(Frozen):
@@ -86,7 +88,9 @@ class Manifest(Frozen):
     manifest: Literal[1] = Field(MANIFEST_SCHEMA, description="Schema number of this document.")
     model: Name
     form: Form
-    trust: Trust = Field("data", description="`code` means that loading runs code from the package; a deployment must allow it by name.")
+    trust: Trust = Field(
+        "data", description="`code` means that loading runs code from the package; a deployment must allow it by name."
+    )
     data_schema: Schema = Field(alias="schema")
     files: list[FileEntry]
     environment: Environment
@@ -106,7 +110,7 @@ class Manifest(Frozen):
     commit: str = ""
     producer: str = ""
 
-    model_config = {**Frozen.model_config, "populate_by_name": True}
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     def canonical(self) -> bytes:
         """The document's bytes: sorted keys, no spaces, UTF-8; these are stored and these are digested."""
@@ -146,17 +150,28 @@ class Manifest(Frozen):
             PackageRefused: ``digest-mismatch`` or ``manifest-invalid``.
         """
         if expected is not None and digest_of(raw) != expected:
-            raise PackageRefused("manifest.json does not have the digest that was asked for.", code="digest-mismatch",
-                                 kind="package", name=MANIFEST, hint="Publish the package again from its source.")
+            raise PackageRefused(
+                "manifest.json does not have the digest that was asked for.",
+                code="digest-mismatch",
+                kind="package",
+                name=MANIFEST,
+                hint="Publish the package again from its source.",
+            )
         try:
             found = cls.model_validate_json(raw)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise PackageRefused(f"manifest.json is not a manifest: {place}: {first['msg']}.", code="manifest-invalid",
-                                 kind="package", name=MANIFEST) from None
+            raise PackageRefused(
+                f"manifest.json is not a manifest: {place}: {first['msg']}.",
+                code="manifest-invalid",
+                kind="package",
+                name=MANIFEST,
+            ) from None
         if found.canonical() != raw:
-            raise PackageRefused("manifest.json is not in canonical form.", code="manifest-invalid", kind="package", name=MANIFEST)
+            raise PackageRefused(
+                "manifest.json is not in canonical form.", code="manifest-invalid", kind="package", name=MANIFEST
+            )
         return found
 
 

@@ -22,7 +22,9 @@ class VersionRef(Frozen):
     model: Name
     version: Annotated[int, Field(ge=1)]
     digest: Digest
-    trust: Literal["data", "code"] = Field("data", description="What the deployment allows: `code` lets the package run code when loaded.")
+    trust: Literal["data", "code"] = Field(
+        "data", description="What the deployment allows: `code` lets the package run code when loaded."
+    )
 
     def __str__(self) -> str:
         return f"{self.model} v{self.version}"
@@ -60,7 +62,9 @@ class DeploymentPlan(Frozen):
     stage: Name = "dev"
     role: Role
     revision: int = Field(description="The number that answers name; rises whenever `active` moves.")
-    generation: int = Field(0, description="The wish that this plan serves; nodes try failed versions again when it rises, and echo it.")
+    generation: int = Field(
+        0, description="The wish that this plan serves; nodes try failed versions again when it rises, and echo it."
+    )
     active: VersionRef | None = Field(description="Answers requests; None: nothing has been proven yet.")
     resident: list[VersionRef] = Field(description="Held in memory and proven, `active` among them.")
     access: AccessMode = "instance"
@@ -115,7 +119,9 @@ class DeploymentReport(Frozen):
     versions: list[VersionReport] = Field(default_factory=list)
     answered: dict[str, int] = Field(default_factory=dict, description="Digest → rows answered in this boot.")
     errors: dict[str, int] = Field(default_factory=dict, description="Digest → rows that the model failed in this boot.")
-    probe_age_seconds: float | None = Field(None, description="Age of the last golden row that was answered rightly; None: none yet.")
+    probe_age_seconds: float | None = Field(
+        None, description="Age of the last golden row that was answered rightly; None: none yet."
+    )
     mirror: MirrorReport = MirrorReport()
 
 

@@ -1,13 +1,13 @@
 """The YAML of a deployment, `quarterdeck.dev/v1alpha1`: the same file for a laptop and for a cluster.
 
-    apiVersion: quarterdeck.dev/v1alpha1
-    kind: ModelDeployment
-    metadata:
-      name: late-flights
-    spec:
-      model: {name: late-flights, version: 1}
-      challenger: {version: 2}
-      access: public
+apiVersion: quarterdeck.dev/v1alpha1
+kind: ModelDeployment
+metadata:
+  name: late-flights
+spec:
+  model: {name: late-flights, version: 1}
+  challenger: {version: 2}
+  access: public
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Metadata(Frozen):
 class ModelDeployment(Frozen):
     """One YAML document."""
 
-    apiVersion: Literal["quarterdeck.dev/v1alpha1"] = API_VERSION  # spelled as Kubernetes spells it
+    api_version: Literal["quarterdeck.dev/v1alpha1"] = Field(API_VERSION, alias="apiVersion")
     kind: Literal["ModelDeployment"] = KIND
     metadata: Metadata
     spec: Spec
@@ -86,7 +86,7 @@ class ModelDeployment(Frozen):
     def document(self) -> dict[str, Any]:
         """The document as plain data, defaults left out."""
         lean = self.model_dump(mode="json", exclude_defaults=True)
-        return {"apiVersion": self.apiVersion, "kind": self.kind, **lean}
+        return {"apiVersion": self.api_version, "kind": self.kind, **lean}
 
     def to_yaml(self) -> str:
         """The document as YAML, in the order that people write it."""
@@ -114,17 +114,25 @@ def read(text: str, source: str = "input") -> list[ModelDeployment]:
         InvalidInput: naming the source, the line, the field and the next step.
     """
     try:
-        nodes = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None]
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
+        nodes = yaml.compose_all(text, Loader=yaml.SafeLoader)
+        # An empty document is read as None, and is nothing.
+        found = [(document, node) for document, node in zip(yaml.safe_load_all(text), nodes, strict=True) if document is not None]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
         problem = getattr(error, "problem", None) or "not YAML"
-        raise InvalidInput(f"{where}: {problem}.", code="malformed", kind="file", name=source,
-                           hint="Indent with spaces, and quote values that hold a colon.") from None
-    if not documents:
-        raise InvalidInput(f"{source} holds no document.", kind="file", name=source, hint=f"Begin it with `apiVersion: {API_VERSION}`.")
-    return [_validated(document, node, source) for document, node in zip(documents, nodes, strict=True)]
+        raise InvalidInput(
+            f"{where}: {problem}.",
+            code="malformed",
+            kind="file",
+            name=source,
+            hint="Indent with spaces, and quote values that hold a colon.",
+        ) from None
+    if not found:
+        raise InvalidInput(
+            f"{source} holds no document.", kind="file", name=source, hint=f"Begin it with `apiVersion: {API_VERSION}`."
+        )
+    return [_validated(document, node, source) for document, node in found]
 
 
 def _validated(document: Any, node: yaml.Node, source: str) -> ModelDeployment:
@@ -132,8 +140,8 @@ def _validated(document: Any, node: yaml.Node, source: str) -> ModelDeployment:
         return ModelDeployment.model_validate(document)
     except ValidationError as error:
         # An unknown field comes first: it is most often the reason why a required one is missing.
-        found = sorted(error.errors(include_url=False, include_input=False), key=lambda each: each["type"] != "extra_forbidden")[0]
-        raise _refusal(found, node, source) from None
+        errors = error.errors(include_url=False, include_input=False)
+        raise _refusal(min(errors, key=lambda each: each["type"] != "extra_forbidden"), node, source) from None
 
 
 def _refusal(found: ErrorDetails, node: yaml.Node, source: str) -> InvalidInput:
@@ -171,4 +179,4 @@ def _fields(place: Place) -> list[str]:
         annotation = model.model_fields[str(part)].annotation
         # `X | None` holds the model as its first member.
         model = cast(type[BaseModel], getattr(annotation, "__args__", (annotation,))[0])
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -65,7 +65,9 @@ class Record(Frozen):
     hold: Hold | None = None
 
 
-ConditionType = Literal["Ready", "Progressing", "ModelLoaded", "RollbackReady", "ChallengerReady", "ChallengerReceiving", "RolledBack"]
+ConditionType = Literal[
+    "Ready", "Progressing", "ModelLoaded", "RollbackReady", "ChallengerReady", "ChallengerReceiving", "RolledBack"
+]
 Status = Literal["True", "False", "Unknown"]
 
 
@@ -206,7 +208,9 @@ def _advance(spec: Spec, record: Record, main: _World, now: float) -> Record:
     failed = main.failure(wanted)
     if failed:
         node, version = failed
-        return _abort(spec, record, version.code or "load-failed", f"{wanted} on node {node}: {version.reason or 'it failed to load'}")
+        return _abort(
+            spec, record, version.code or "load-failed", f"{wanted} on node {node}: {version.reason or 'it failed to load'}"
+        )
     if now - record.target_since > spec.progress_seconds:
         reason = f"{wanted} was not ready after {spec.progress_seconds:.0f} s: {main.obstacle(wanted)}"
         return _abort(spec, record, "progress-deadline", reason)
@@ -284,7 +288,9 @@ def _progressing(spec: Spec, record: Record, main: _World) -> Condition:
         reason = f"The wish {spec.generation} is older than {record.generation}, which was decided already; nothing is changed."
         return _no("Progressing", "OlderGeneration", reason)
     if record.hold:
-        return _no("Progressing", "Held", f"Stopped: {record.hold.reason} What served goes on serving; the next change tries again.")
+        return _no(
+            "Progressing", "Held", f"Stopped: {record.hold.reason} What served goes on serving; the next change tries again."
+        )
     if record.target:
         return _yes("Progressing", "Loading", f"{record.target}: {main.obstacle(record.target)}.")
     return _no("Progressing", "Settled", "Nothing is under way.")
@@ -326,7 +332,9 @@ def _challenger_conditions(spec: Spec, record: Record, challenger: _World) -> li
         node, version = failed
         ready = _no("ChallengerReady", _camel(version.code or "load-failed"), f"{wish} on node {node}: {version.reason}")
     elif challenger.proven(wish):
-        ready = _yes("ChallengerReady", "Proven", f"{wish} matched its golden rows on all {len(challenger.nodes)} challenger nodes.")
+        ready = _yes(
+            "ChallengerReady", "Proven", f"{wish} matched its golden rows on all {len(challenger.nodes)} challenger nodes."
+        )
     else:
         ready = _no("ChallengerReady", "Loading", f"{wish}: {challenger.obstacle(wish)}.")
     if not spec.running:
@@ -342,7 +350,9 @@ def _rolled_back(spec: Spec, record: Record) -> Condition:
     if spec.wanted and spec.wanted.digest in record.rejected:
         return _yes("RolledBack", "Rejected", f"{spec.wanted} was rejected; deploy it again by name to use it.")
     if record.rejected and not record.hold:
-        return _no("RolledBack", "RejectedBefore", f"{len(record.rejected)} version(s) were left by a rollback and stay rejected.")
+        return _no(
+            "RolledBack", "RejectedBefore", f"{len(record.rejected)} version(s) were left by a rollback and stay rejected."
+        )
     return _no("RolledBack", "Never", "No version is rejected.")
 
 

@@ -30,7 +30,9 @@ class Feature(Frozen):
     name: Annotated[str, Field(min_length=1, max_length=256)]
     type: FeatureType
     nullable: bool = Field(False, description="Whether null is a legal value; NaN is read as null where it is, else refused.")
-    categories: list[str] | None = Field(None, description="Categories seen in training; others are legal and reach the model as unseen.")
+    categories: list[str] | None = Field(
+        None, description="Categories seen in training; others are legal and reach the model as unseen."
+    )
     minimum: float | None = Field(None, description="Smallest training value; documentation, not a limit.")
     maximum: float | None = Field(None, description="Largest training value; documentation, not a limit.")
     description: str = ""
@@ -41,7 +43,9 @@ class Schema(Frozen):
 
     task: Task
     target: str = Field("target", description="Name of the predicted column.")
-    classes: list[Label] = Field(default_factory=list, description="Class labels in the order of the scores; empty for regression.")
+    classes: list[Label] = Field(
+        default_factory=list, description="Class labels in the order of the scores; empty for regression."
+    )
     positive: Label | None = Field(None, description="Binary only: the class that `score` speaks of.")
     features: Annotated[list[Feature], Field(min_length=1)]
 

@@ -34,6 +34,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer what waits, then end as usual."""
+        # uvicorn waits for open requests, and long polls are open for up to a minute.
         self._deployer.close_waits()
         await super().shutdown(sockets)
 
@@ -57,6 +58,7 @@ def main() -> int:
     os.umask(0o077)
     try:
         settings = Settings.from_environment()
+        # From the first moment: a parent that dies during our start must not leave us behind.
         lifeline.watch(settings.lifeline_fd)
         listener = _listen(settings)
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
@@ -85,6 +87,7 @@ def main() -> int:
 def _deployer(settings: Settings) -> Deployer:
     tokens = Tokens.read(settings)
     storage = open_storage(settings.store_url)
+    # Better not to start than to accept actions that no node could carry out.
     storage.check()
     return Deployer(settings, tokens, storage)
 
@@ -93,6 +96,7 @@ def _listen(settings: Settings) -> socket.socket:
     """The listening socket, taken before anything is touched: a second program on this port changes nothing."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
+    # A restart right after a crash must not wait for the old connections' time to run out.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))

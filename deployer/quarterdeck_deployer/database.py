@@ -54,6 +54,7 @@ class Database:
             )
         with self.engine.begin() as connection:
             config.attributes["connection"] = connection
+            # One transaction for all steps: a start that dies half way leaves the old schema, not a mixture.
             command.upgrade(config, "head")
 
     def close(self) -> None:
@@ -75,6 +76,7 @@ def utc_now() -> datetime:
 
 def _engine(path: Path) -> Engine:
     path.parent.mkdir(parents=True, exist_ok=True)
+    # More connections than request threads that can be busy with the database at once.
     engine = create_engine(f"sqlite:///{path}", pool_size=16, pool_timeout=10)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
@@ -85,14 +87,18 @@ def _prepare(connection: sqlite3.Connection, _: Any) -> None:
     # The driver's own transaction control begins late and skips DDL; ours begins where SQLAlchemy says so.
     connection.isolation_level = None
     cursor = connection.cursor()
+    # Writers queue for so long; then the caller gets a 503 and nothing has been changed.
     cursor.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+    # Readers (the console, the loop) never wait for a writer.
     cursor.execute("PRAGMA journal_mode=WAL")
     # FULL: a commit that was acknowledged survives power loss, not only the death of the process.
     cursor.execute("PRAGMA synchronous=FULL")
+    # SQLite ignores foreign keys unless every connection asks for them.
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
 
 
 def _begin(connection: Connection) -> None:
+    # A transaction that reads first and writes later could find its snapshot outdated and fail.
     write = connection.get_execution_options().get("quarterdeck_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -46,6 +46,7 @@ class Deployer:
     def __init__(self, settings: Settings, tokens: Tokens, storage: Storage, clock: Callable[[], float] = time.time) -> None:
         self.settings, self.tokens, self.storage = settings, tokens, storage
         self.database = Database(settings.database)
+        # Before anything reads: services may rely on the newest schema.
         self.database.migrate()
         self.sessions, self.writing = self.database.sessions, self.database.writing
         self.nodes = Nodes(clock)
@@ -76,6 +77,7 @@ class Deployer:
         try:
             yield
         finally:
+            # A step in its worker thread ends by itself; cancelling only stops the next one.
             loop.cancel()
             with suppress(asyncio.CancelledError):
                 await loop
@@ -114,8 +116,10 @@ class Deployer:
             seen = self.observed(name)
         except NotFound:
             return self._gone(name)
+        # A newer wish has overtaken this one; whether it was ever applied can no longer be told.
         if seen.generation > revision:
             return Applied(applied=False, reason=f"Revision {seen.generation} has taken its place."), True
+        # Nobody should wait ten minutes for what has been refused already.
         stuck = seen.hold is not None or (seen.main_applied and seen.failure is not None)
         return Applied(applied=seen.applied, reason=seen.waiting_for), seen.applied or stuck
 

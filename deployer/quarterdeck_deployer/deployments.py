@@ -62,6 +62,7 @@ class Deployments:
             content = _resolved(session, wish)
             if current is None:
                 return _Edit("create", content)
+            # Somebody repaired the node or the store and applies the same file again.
             held = content == current.content and _holds(session, current)
             return _Edit("retry" if held else "change", content)
 
@@ -71,6 +72,7 @@ class Deployments:
         """Let a version answer in the background, in place of the present challenger if there is one."""
 
         def edit(session: Session, current: RevisionView) -> _Edit:
+            # Main is resolved again only for its schema: its reference stays as it is.
             main = registry.resolve(session, current.main.model, current.main.version, current.main.trust)
             challenger = registry.resolve(session, choice.model or current.main.model, choice.version, choice.trust)
             require_pair(main, challenger)
@@ -90,6 +92,7 @@ class Deployments:
         """
 
         def edit(_: Session, current: RevisionView) -> _Edit:
+            # The page was older than the last change: what it wanted to leave has been left already.
             if wanted.leaving is not None and wanted.leaving != current.main.digest:
                 return _Edit("swap", None, _already(current))
             if current.challenger is None:
@@ -138,10 +141,12 @@ class Deployments:
             current = _current(session, row)
             _require_expected(current, act)
             number = _add(session, row, _Edit("delete", _with(current, running=False)), act)
+            # The revision above is the deletion's own place in history; earlier ones stay readable.
             row.deleted = utc_now()
             # A deployment that comes back under this name starts afresh, but never below a number that a node has seen.
             kept = Record.model_validate(row.record)
             row.record = Record(revision=kept.revision, generation=number).model_dump(mode="json")
+            # A reconcile step that has read the old record must not write it back.
             row.record_version += 1
             audit.write(session, act, Change("delete", f"deployment/{name}", _shown(current.content), None))
         self._wake()
@@ -174,6 +179,7 @@ class Deployments:
     def _act(self, name: str, act: Act, edit: Callable[[Session, RevisionView | None], _Edit], *, creates: bool) -> Changed:
         with self._writing.begin() as session:
             row = session.get(Deployment, name)
+            # The write lock is held: what is read here, number, content and audit row belong to one moment.
             current = _current(session, row) if row is not None and row.deleted is None else None
             _require_expected(current, act)
             wanted = edit(session, current)
@@ -182,6 +188,7 @@ class Deployments:
                 return Changed(deployment=name, revision=current.number, changed=False, note=wanted.note or "It is so already.")
             row = row or _new_row(session, name)
             number = _add(session, row, wanted, act, current)
+            # A name that was deleted comes back with its history and goes on counting.
             row.deleted = None
             before = _shown(current.content) if current else None
             audit.write(session, act, Change(wanted.kind, f"deployment/{name}", before, _shown(wanted.content)))
@@ -201,6 +208,7 @@ def _add(session: Session, row: Deployment, edit: _Edit, act: Act, current: Revi
     """Write the next revision and point the deployment at it."""
     if edit.content is None:
         raise ValueError("an edit without content makes no revision")
+    # Gapless, because only committed rows have moved `row.revision`.
     number = row.revision + 1
     # A person chooses main by naming another one, by rolling back, or by trying the same again after a refusal.
     chooses = current is None or edit.kind == "retry" or current.main.digest != edit.content.main.digest

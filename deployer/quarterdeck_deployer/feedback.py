@@ -72,12 +72,14 @@ def take(
         InvalidInput: naming the first label that cannot be used; nothing is stored then.
         StorageError: the store cannot be read.
     """
+    # Everything is checked before anything is written: one bad label refuses all.
     row_ids = resolve(given.labels, lambda asked: index.rows_of_callers(deployment, asked))
     read = _reader(schema)
     checked = [
         _Checked(row_id, read(number, label.value), label.observed_at)
         for number, (row_id, label) in enumerate(zip(row_ids, given.labels, strict=True))
     ]
+    # Asked before the write lock is taken, for it reads the store.
     arrived = index.known_rows(deployment, row_ids)
     replaced = _store(deployment, checked, given.source, writing)
     return FeedbackResult(accepted=len(checked), replaced=replaced, waiting=len(checked) - len(arrived))
@@ -93,6 +95,7 @@ def resolve(labels: Sequence[LabelInput], find: Callable[[list[tuple[str, int]]]
     Raises:
         InvalidInput: ``unknown-row``, ``ambiguous-row`` or ``repeated-row``, naming the label by its place.
     """
+    # One question for all of them, not one each.
     asked = [(label.caller_id, label.row) for label in labels if label.row_id is None and label.caller_id is not None]
     found = find(asked) if asked else {}
     row_ids: list[str] = []
@@ -110,6 +113,7 @@ def _row_id(number: int, label: LabelInput, found: dict[tuple[str, int], list[st
     if (label.row_id is None) == (label.caller_id is None):
         raise _refused(number, "must have either row_id or caller_id", "invalid-input", "Send exactly one of the two.")
     if label.row_id is not None:
+        # Only the form is checked: the record may arrive after its label.
         if not _ROW_ID.fullmatch(label.row_id):
             hint = "A row id is the answer's request_id, a dash, and the row's index from 0."
             raise _refused(number, "has a row_id that is none", "unknown-row", hint)
@@ -129,6 +133,7 @@ def _reader(schema: Schema) -> Callable[[int, LabelValue], str]:
     texts = {(isinstance(label, bool), label): json.dumps(label) for label in schema.classes}
 
     def number_of(place: int, value: LabelValue) -> str:
+        # bool is a kind of int in Python, and no measurement.
         if isinstance(value, bool | str) or not math.isfinite(value):
             raise _refused(place, "is not a finite number", "invalid-label", f"{schema.target} is a number.")
         return json.dumps(value)
@@ -154,6 +159,7 @@ def _store(deployment: str, labels: list[_Checked], source: str, writing: sessio
             ids = [label.row_id for label in chunk]
             query = select(Label.row_id, Label.value).where(Label.deployment == deployment, Label.row_id.in_(ids))
             before = {row.row_id: row.value for row in session.execute(query)}
+            # The same label sent again after a lost answer is no correction.
             replaced += sum(before.get(label.row_id, label.value) != label.value for label in chunk)
             session.execute(_UPSERT, [
                 {**label._asdict(), "deployment": deployment, "received_at": received, "source": source} for label in chunk

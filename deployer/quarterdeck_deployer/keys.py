@@ -68,6 +68,7 @@ class Keys:
         """A new key with 256 bits of randomness."""
         created = utc_now()
         with self._writing.begin() as session:
+            # The id is public (plans, lists, logs); only the part after it is secret.
             ident = _free_id(session)
             secret = format_key(ident, secrets.token_urlsafe(32))
             row = ApiKey(
@@ -96,6 +97,7 @@ class Keys:
             row = session.get(ApiKey, ident)
             if row is None:
                 raise NotFound("There is no such key.", kind="key", name=ident, hint="List them: `quarterdeck keys list`.")
+            # The first revocation is the one that counts; a repeated one must not move its time.
             if row.revoked is None:
                 before = _view(row).model_dump(mode="json")
                 row.revoked = utc_now()
@@ -112,6 +114,7 @@ class Keys:
 
 def keyring(session: Session) -> list[Key]:
     """The keys that open something now, by id, as plans carry them."""
+    # Expired keys leave the keyring with the loop's next tick; nodes check the time themselves until then.
     usable = select(ApiKey).where(ApiKey.revoked.is_(None), or_(ApiKey.expires.is_(None), ApiKey.expires > utc_now()))
     return [
         Key(

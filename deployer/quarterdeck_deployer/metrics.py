@@ -19,6 +19,7 @@ class DeployerCollector(Collector):
 
     def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
         """All families, with present values."""
+        # Read at the scrape: figures kept beside the truth would drift from it.
         counts = self._deployer.reconciler.counts
         yield CounterMetricFamily("quarterdeck_deployer_reconcile_steps", "Steps of the reconcile loop.", counts.steps)
         yield CounterMetricFamily("quarterdeck_deployer_reconcile_failures", "Steps that failed.", counts.failures)

@@ -60,6 +60,7 @@ class Version(Base):
     model: Mapped[str] = mapped_column(ForeignKey("models.name"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
     digest: Mapped[str]
+    # The canonical text itself, not a parsed form: its digest can be checked at any time.
     manifest: Mapped[str] = mapped_column(Text)
     run: Mapped[str | None] = mapped_column(ForeignKey("runs.id"))
     created: Mapped[datetime]
@@ -72,7 +73,9 @@ class Deployment(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     revision: Mapped[int]
     record: Mapped[dict[str, Any]]
+    # Compare-and-swap: whoever writes the record names the version that they have read.
     record_version: Mapped[int] = mapped_column(default=0)
+    # The row stays after a deletion, so that numbers are never given out twice.
     deleted: Mapped[datetime | None]
     created: Mapped[datetime]
 
@@ -85,6 +88,7 @@ class Revision(Base):
     number: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]
     content: Mapped[dict[str, Any]]
+    # The last revision in which a person chose main: a choice lifts a rejection.
     chosen: Mapped[int]
     leaving: Mapped[str | None]
     restored: Mapped[int | None]
@@ -114,6 +118,7 @@ class ApiKey(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     project: Mapped[str]
+    # 256 bits of randomness need no slow hash; nodes look keys up by this digest.
     sha256: Mapped[str] = mapped_column(unique=True)
     scopes: Mapped[list[str]]
     created: Mapped[datetime]
@@ -149,6 +154,7 @@ class NodeState(Base):
     __tablename__ = "nodes"
     node: Mapped[str] = mapped_column(primary_key=True)
     sequence: Mapped[int] = mapped_column(default=0)
+    # Only a digest: plans carry the mirroring token, which has no business in the database.
     plan: Mapped[str] = mapped_column(default="")
     report: Mapped[dict[str, Any] | None]
     reported: Mapped[float | None] = mapped_column(Float)

@@ -45,10 +45,12 @@ class Nodes:
                 name=node,
                 hint="Check the node's QUARTERDECK_NODE and QUARTERDECK_ROLE.",
             )
+        # A new mapping instead of a changed one: readers in other threads see the old or the new, never half.
         self._heard = {**self._heard, node: Heard(report, self._clock())}
 
     def remember(self, node: str, report: NodeReport, at: float) -> None:
         """Take over what an earlier process was told: good for "last seen", never for "alive"."""
+        # A report that came in meanwhile is newer than anything stored.
         self._heard = {node: Heard(report, at, present=False), **self._heard}
 
     def heard(self, node: str) -> Heard | None:
@@ -63,6 +65,7 @@ class Nodes:
     def live(self) -> list[NodeReport]:
         """Reports of at most ten seconds' age, by node name."""
         now = self._clock()
+        # Sorted, so that equal worlds give equal decisions and equal plans.
         return [heard.report for _, heard in sorted(self._heard.items()) if heard.present and now - heard.at <= LIVE_SECONDS]
 
 

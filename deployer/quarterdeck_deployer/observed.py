@@ -132,6 +132,7 @@ def observe(decided: Decided, heard: Sequence[Heard], now: float) -> ObservedDep
     main = [one for one in seen if one.role == "main"]
     placed = _Places(seen)
     active = decision.active
+    # Main first: what the challenger waits for is of interest only once main has followed.
     main_waits = _main_waits(decided, main)
     waiting = main_waits or _challenger_waits(decided, [one for one in seen if one.role == "challenger"])
     back = decision.record.previous or decision.record.left
@@ -186,6 +187,7 @@ def _deployed(decided: Decided, main: Sequence[_Seen], last: float | None) -> De
     if not decided.wish.running:
         return Deployed(state="no", age_seconds=age, sentence="Stopped by wish.")
     held = sum(_state_is(one.report, active, "ready") for one in main)
+    # During a rollout the old version still counts as deployed: it is reachable, and that is the question.
     if active is not None and held == len(main):
         return Deployed(state="yes", age_seconds=age, sentence=f"{active} is loaded and proven on {held} of {len(main)} nodes.")
     if active is None and record.hold:
@@ -206,6 +208,7 @@ def _running(decided: Decided, main: Sequence[_Seen], last: float | None) -> Run
     if not decided.wish.running:
         return _stopped(main, age)
     if active is None:
+        # Nothing has ever answered and automation has given up: that is failing, not starting.
         hold = decided.decision.record.hold
         sentence = hold.reason if hold else f"Nothing answers yet; {decided.wish.main} is being prepared."
         return Running(state="failing" if hold else "starting", age_seconds=age, sentence=sentence)
@@ -223,6 +226,7 @@ def _running(decided: Decided, main: Sequence[_Seen], last: float | None) -> Run
 
 
 def _stopped(main: Sequence[_Seen], age: float) -> Running:
+    # Wish and observation may differ; both are said instead of showing the wish as fact.
     still = sum(bool(one.report and one.report.active) for one in main)
     if still:
         return Running(state="yes", age_seconds=age, sentence=f"Should be stopped; {still} of {len(main)} nodes still answer.")
@@ -335,6 +339,7 @@ def _state_is(report: DeploymentReport | None, ref: VersionRef | None, state: Lo
 
 def _answers(one: _Seen, active: VersionRef) -> bool:
     report = one.report
+    # A probe counts for the version that answered it; after a flip the new one must show itself.
     if report is None or report.active != active.digest or report.probe_age_seconds is None:
         return False
     return report.probe_age_seconds <= PROBE_SECONDS

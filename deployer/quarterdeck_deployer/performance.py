@@ -73,6 +73,7 @@ def measure(connection: duckdb.DuckDBPyConnection, deployment: str, schema_of: S
         schema_of: schemas by version; rows of a version that it does not know are left out.
     """
     known = _known_versions(connection, deployment, schema_of)
+    # DuckDB would infer no types from nothing, and there is nothing to measure.
     if known.num_rows == 0:
         return Performance(None, [])
     connection.register("known", known)
@@ -101,10 +102,12 @@ def order(pairs: list[PairScores]) -> Performance:
 
 def _role(rows: str, version: str) -> str:
     """SQL of one role's averages; `rows` is the alias of its answers, `version` that of its entry in `known`."""
+    # Places count from 1 in DuckDB's lists.
     truth = f"list_position({version}.classes, l.value)"
     one = f"{rows}.scores[{version}.positive] - ({truth} = {version}.positive)::int"
     each = f"list_sum(list_transform({rows}.scores, lambda score, place: (score - (place = {truth})::int) ** 2))"
     surprise = f"-ln(greatest({rows}.scores[{truth}], {SMALLEST_SCORE}))"
+    # Numbers are JSON text, in which a double is written like a double.
     error = f"(try_cast({rows}.prediction as double) - try_cast(l.value as double))"
     return f"""
     any_value({rows}.model) as {rows}_model, any_value({rows}.version) as {rows}_version, {rows}.digest as {rows}_digest,
@@ -147,6 +150,7 @@ def _described(versions: list[tuple[str, int, str]], schema_of: SchemaOf) -> Ite
         schema = schema_of(model, version)
         if schema is not None:
             classes = [json.dumps(label) for label in schema.classes]
+            # By JSON text: 1 and true are equal in Python, and are different labels.
             positive = classes.index(json.dumps(schema.positive)) + 1 if schema.task == "binary" else None
             yield {"digest": digest, "task": schema.task, "classes": classes, "positive": positive}
 

@@ -30,6 +30,7 @@ async def plan(
     found = await _newer(deployer, node, after, time.monotonic() + wait)
     if found is None:
         return Response(status_code=204)
+    # Validated once when it was built; going through the response model again would cost time per node.
     return Response(found.model_dump_json(), media_type="application/json")
 
 
@@ -37,6 +38,7 @@ async def plan(
 async def report(node: str, body: NodeReport, deployer: TheDeployer) -> None:
     """Take a node's snapshot of itself; it replaces the one before."""
     deployer.nodes.take(node, body)
+    # A report may be the last acknowledgement that a rollout waits for.
     deployer.wake()
 
 

@@ -47,6 +47,7 @@ class PlanBuilder:
     def _deployment(self, one: Decided, role: Role) -> DeploymentPlan:
         wish, decision = one.wish, one.decision
         main = role == "main"
+        # A node without a challenger still holds the deployment, empty: its report then shows that it let go.
         challenger = [decision.challenger] if decision.challenger else []
         return DeploymentPlan(
             name=wish.deployment,
@@ -69,4 +70,5 @@ class PlanBuilder:
 
 def content_digest(plan: Plan) -> str:
     """Hex digest of everything but the sequence: plans with equal digests ask for the same."""
+    # Field order is fixed by the class and lists are sorted by their makers, so equal content gives equal bytes.
     return hashlib.sha256(plan.model_copy(update={"sequence": 0}).model_dump_json().encode()).hexdigest()

@@ -127,6 +127,7 @@ class PredictionIndex:
         Raises:
             StorageError: the store cannot be read.
         """
+        # One connection, one thread at a time: DuckDB uses its cores inside a query.
         with self._lock:
             self._read_files(deployment)
             self._read_labels(deployment)
@@ -180,6 +181,7 @@ class PredictionIndex:
         kinds: tuple[tuple[Kind, list[str]], ...] = (("main", _MAIN), ("challenger", _CHALLENGER))
         with ThreadPoolExecutor(_READERS, thread_name_prefix="records") as pool:
             for kind, columns in kinds:
+                # Objects never change, so a key that was read once need not be read again.
                 fresh = [key for key in keys(self._storage, deployment, kind) if key not in seen]
                 for start in range(0, len(fresh), _FILES_AT_ONCE):
                     batch = fresh[start : start + _FILES_AT_ONCE]
@@ -206,6 +208,7 @@ class PredictionIndex:
 
     def _read_labels(self, deployment: str) -> None:
         """Take over labels that came since the newest one known; the times of receipt never fall (see feedback)."""
+        # Labels of that very moment are read again: another one may have come at the same time.
         (newest,) = _one(self._connection, "select max(received_at) from labels where deployment = ?", deployment)
         wanted = select(Label.row_id, Label.value, Label.received_at).where(Label.deployment == deployment)
         if newest is not None:
@@ -213,6 +216,7 @@ class PredictionIndex:
         with self._sessions() as session:
             for chunk in session.execute(wanted.order_by(Label.received_at)).partitions(LABEL_CHUNK):
                 ids, values, times = zip(*chunk, strict=True)
+                # Naive, like everything in the index: all of it is UTC.
                 received = pa.array([time.replace(tzinfo=None) for time in times], pa.timestamp("us"))
                 self._take_labels(deployment, pa.table({"row_id": ids, "value": values, "received_at": received}))
 
@@ -272,9 +276,11 @@ def _one(connection: duckdb.DuckDBPyConnection, query: str, *values: object) -> 
 def _parquet(data: bytes, columns: list[str]) -> pa.Table | None:
     """The columns of one record file, times as naive UTC; None where it is no such file."""
     try:
+        # Features are left out: no question here needs them, and they are most of the bytes.
         table = pq.read_table(io.BytesIO(data), columns=columns).select(columns)
         naive = table["ts"].cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
         return table.set_column(table.column_names.index("ts"), "ts", naive)
+    # A foreign file must not hide all others; the ledger counts it.
     except (pa.ArrowException, KeyError, ValueError):
         return None
 

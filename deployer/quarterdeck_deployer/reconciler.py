@@ -83,6 +83,7 @@ class Reconciler:
     async def run(self) -> None:
         """Step whenever woken, and every second; until cancelled."""
         self._loop = asyncio.get_running_loop()
+        # Whatever happened while no process ran is looked at first.
         self._due.set()
         while True:
             with suppress(TimeoutError):
@@ -115,12 +116,15 @@ class Reconciler:
             world = self._world(session)
             plans = self._builder.plans([stored.decided for stored in world], keyring(session))
             states = {state.node: (state.sequence, state.plan) for state in session.scalars(select(NodeState))}
+        # Comparing instead of remembering: a step after a crash sees the same difference and does the same.
         changed = [stored for stored in world if stored.decided.decision.record != stored.record]
         numbered = {node: self._numbered(plan, states) for node, plan in plans.items()}
         moved = [plan for node, plan in numbered.items() if states.get(node, (0, ""))[0] != plan.sequence]
+        # Reports ride along with at most one write in five seconds: they are a memory, not a log.
         reports = self._reports_due()
         if changed or moved or reports:
             with self._database.writing.begin() as session:
+                # Records and plan numbers commit together, and before anybody can see the plans.
                 for stored in changed:
                     _swap_record(session, stored)
                 for plan in moved:
@@ -133,6 +137,7 @@ class Reconciler:
     async def _step_once(self) -> None:
         try:
             plans = await asyncio.to_thread(self.step)
+        # An action has won the race; its wake-up has set the event already, this makes sure.
         except _Overtaken:
             self._due.set()
         except Exception:
@@ -150,6 +155,7 @@ class Reconciler:
             .where(Deployment.deleted.is_(None))
             .order_by(Deployment.name)
         )
+        # One look at nodes and clock for all deployments, so that a plan is one consistent decision.
         live, now = self._nodes.live(), self._clock()
         found = []
         for deployment, revision in rows:
@@ -163,6 +169,7 @@ class Reconciler:
         heard = self._nodes.heard(plan.node)
         # A node ahead of us has seen plans of a database that was lost; it would ignore every lower number.
         ahead = heard.report.sequence if heard else 0
+        # Numbers rise with the content only: nodes apply every new number, and idle ones must stay idle.
         if digest == content_digest(plan) and ahead <= sequence:
             return plan.model_copy(update={"sequence": sequence})
         return plan.model_copy(update={"sequence": max(sequence, ahead) + 1})

@@ -113,6 +113,7 @@ class Registry:
             Conflict: the number or the digest is registered with another partner.
             StorageError: the store cannot be read.
         """
+        # The store is read before the write lock is taken: a slow store must not hold up others.
         manifest = self._fetch(model, given)
         with self._writing.begin() as session:
             known = session.get(Version, (model, given.version))
@@ -223,6 +224,7 @@ def _refuse_twins(session: Session, model: str, given: VersionInput, known: Vers
             name=f"{model} v{given.version}",
             hint="A published version never changes: publish the package under the next number.",
         )
+    # Equal bytes under two numbers would make every comparison of digests ambiguous.
     twin = session.scalar(select(Version).where(Version.model == model, Version.digest == given.digest))
     if twin is not None:
         raise Conflict(
@@ -240,8 +242,10 @@ def _add(session: Session, manifest: Manifest, given: VersionInput) -> Version:
         model = Model(name=manifest.model, description=manifest.description, created=utc_now())
         session.add(model)
         session.flush()
+    # Somebody with one version should not have to say which one they mean.
     if model.active_version is None:
         model.active_version = given.version
+    # A package that names its run brings the run along, with the package's metrics.
     run = given.run or (RunInput(name=manifest.run[:200], metrics=manifest.metrics) if manifest.run else None)
     version = Version(
         model=manifest.model,
@@ -269,6 +273,7 @@ def _run(session: Session, model: str, given: RunInput) -> str:
 def _model_row(session: Session, name: str) -> Model:
     row = session.get(Model, name)
     if row is None:
+        # A short list of what there is helps with typing errors; a long one would bury the message.
         known = list(session.scalars(select(Model.name).order_by(Model.name).limit(_SHOWN)))
         there = f"There are: {', '.join(known)}." if known else "No model is registered yet."
         raise NotFound(
@@ -296,6 +301,7 @@ def _version_row(session: Session, model: str, version: int) -> Version:
 
 
 def _manifest(row: Version) -> Manifest:
+    # Checked at every reading: a damaged database file must not hand out another package.
     return Manifest.parse(row.manifest.encode(), row.digest)
 
 

@@ -129,6 +129,7 @@ def rollback_target(history: Sequence[RevisionView], wanted: RollbackInput) -> R
         NotFound: no such revision.
         Conflict: there is nothing to go back to.
     """
+    # The newest revision is the wish, whether nodes have followed it yet or not.
     current = history[0]
     if wanted.leaving is not None and wanted.leaving != current.main.digest:
         return None
@@ -174,6 +175,7 @@ def schema_difference(main: Schema, challenger: Schema) -> str:
     """The first difference in words; empty where rows of one are rows of the other and answers can be compared."""
     if main.task != challenger.task:
         return f"the task is {challenger.task}, main's is {main.task}"
+    # Scores of different labels cannot be held against each other, though every row would bind.
     if set(main.classes) != set(challenger.classes):
         return "the class labels differ from main's"
     ours, theirs = ({feature.name: feature.type for feature in schema.features} for schema in (main, challenger))
@@ -189,6 +191,7 @@ def schema_difference(main: Schema, challenger: Schema) -> str:
 def _last_other_main(history: Sequence[RevisionView]) -> RevisionView:
     current = history[0]
     for revision in history[1:]:
+        # What was before a deletion was another life of this name; only an explicit number leads there.
         if revision.kind == "delete":
             break
         if revision.main.digest != current.main.digest:

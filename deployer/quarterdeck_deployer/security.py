@@ -12,6 +12,7 @@ from datetime import timedelta
 from http.cookies import CookieError, SimpleCookie
 from typing import Literal
 
+from sqlalchemy import delete
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse, Response
@@ -62,8 +63,11 @@ class Sessions:
 
     def open(self) -> str:
         """The id of a new session."""
+        # The id is new at every login, so nobody can plant one beforehand.
         ident, now = secrets.token_urlsafe(32), utc_now()
         with self._database.writing.begin() as session:
+            # Expired sessions go when a new one comes: no job of its own is needed for a handful of rows.
+            session.execute(delete(LoginSession).where(LoginSession.expires <= now))
             session.add(LoginSession(sha256=_sha256(ident), created=now, expires=now + timedelta(hours=SESSION_HOURS)))
         return ident
 
@@ -140,6 +144,7 @@ class Edge:
     async def _who(self, scope: Scope) -> str:
         """The name of whoever asks, as the audit trail shows it."""
         access = access_of(scope["path"])
+        # Public routes do not look at credentials at all, so a wrong one is no error there.
         if access == "public":
             return ""
         kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
@@ -147,6 +152,7 @@ class Edge:
         if access == "node":
             _require(bearer, self._tokens.node, "node token")
             return "node"
+        # A bearer token goes first: programs must not be lifted by a browser's cookie jar.
         session = _cookie(scope)
         if not bearer and session and await run_in_threadpool(self._logins.valid, session):
             return "admin (console)"
@@ -156,16 +162,19 @@ class Edge:
     def _refusal(self, scope: Scope, error: QuarterdeckError) -> Response:
         headers = Headers(scope=scope)
         page = scope["method"] == "GET" and "text/html" in headers.get("accept", "") and not scope["path"].startswith("/api/")
+        # A person with an expired session gets the way back in, a program the error.
         if isinstance(error, Unauthenticated) and page:
             return RedirectResponse("/login", status_code=303)
         return problem_response(error)
 
     def _caching(self, scope: Scope) -> dict[str, str]:
+        # Pages show states and secrets shown once; nothing of them may come from a cache.
         return {} if scope["path"].startswith("/static/") else {"cache-control": "no-store"}
 
 
 def same(given: str, expected: str) -> bool:
     """Compare secrets without telling by timing how far they agree."""
+    # Digests have one length, so not even the length of the secret shows in the timing.
     return hmac.compare_digest(_sha256(given), _sha256(expected))
 
 
@@ -190,6 +199,7 @@ async def _bounded(scope: Scope, receive: Receive) -> Receive:
     """Read the body up to its limit; gives back a `receive` that replays it."""
     if scope["method"] in _SAFE:
         return receive
+    # Nodes send small reports every two seconds; people send labels by the thousand.
     limit = MAX_REPORT if access_of(scope["path"]) == "node" else MAX_BODY
     body, more = bytearray(), True
     while more:

@@ -65,6 +65,7 @@ class Settings(Frozen):
             InvalidInput: naming the variable that cannot be used.
         """
         given = os.environ if environ is None else environ
+        # An empty variable is an unset one: that is how shells and unit files leave things out.
         named = {field: given[PREFIX + field.upper()] for field in cls.model_fields if given.get(PREFIX + field.upper())}
         try:
             return cls.model_validate(named)
@@ -103,6 +104,7 @@ class Tokens(Frozen):
 def _token(path: Path, variable: str) -> str:
     hint = f"Start with `quarterdeck up`, or write 32 random characters to a file of your own and name it in {PREFIX}{variable}."
     try:
+        # Editors add a line end; nobody means it to be part of the token.
         token = path.read_text().strip()
     except OSError as error:
         reason = error.strerror or "unreadable"

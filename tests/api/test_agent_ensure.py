@@ -184,6 +184,15 @@ def test_a_package_that_never_loads_is_ended(agent: AgentProcess, storage: Stora
     assert (refused.value.code, refused.value.extra) == ("load-failed", {"place": "trial load"})
 
 
+def test_a_trial_does_not_see_the_keys_of_the_store(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that may run code is loaded without the agent's own environment."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    ref = bomb(storage, "bomb-curious", "import os; os._exit(9 if 'AWS_SECRET_ACCESS_KEY' in os.environ else 3)")
+    manifest = package_files.pull(storage, ref.model, ref.version, tmp_path / "package")
+    with pytest.raises(PackageRefused, match="status 3"):
+        try_load(manifest, tmp_path / "package", allow_code=True, seconds=60, memory_bytes=2**33)
+
+
 def test_a_request_that_is_none_is_refused(agent: AgentProcess) -> None:
     """A digest that is no digest is the caller's mistake, not a package's."""
     with agent.client() as client:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.campaigns.deployer_kills import campaign
-from tests.deployer_process import DeployerProcess, prepare, start
+from tests.deployer_process import DeployerProcess, healthy, prepare, start
 from tests.deployer_world import NODE
 from tests.support import eventually, free_port
 
@@ -100,7 +100,7 @@ def test_end_of_the_lifeline_ends_it(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     )
     os.close(reading)
-    eventually(lambda: httpx.get(f"http://127.0.0.1:{environ['QUARTERDECK_PORT']}/health").status_code == 200, 60)
+    eventually(lambda: healthy(int(environ["QUARTERDECK_PORT"])), 60)
     os.close(writing)
     assert process.wait(20) != 0
 

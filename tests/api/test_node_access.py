@@ -10,22 +10,63 @@ import pytest
 from quarterdeck_node.app import DOORS
 from tests.nodes import LocalNode, deployment, encoding, key, local_node
 
-SECRETS = {"none": "", "unknown": "unknown", "mine": "mine", "elsewhere": "elsewhere", "instance": "instance", "expired": "expired",
-           "reads": "reads", "mirror": "mirror"}
+SECRETS = {
+    "none": "",
+    "unknown": "unknown",
+    "mine": "mine",
+    "elsewhere": "elsewhere",
+    "instance": "instance",
+    "expired": "expired",
+    "reads": "reads",
+    "mirror": "mirror",
+}
 PREDICT = {
     "public": dict.fromkeys(SECRETS, 200),
-    "instance": {"none": 401, "unknown": 401, "mine": 200, "elsewhere": 200, "instance": 200, "expired": 401, "reads": 403, "mirror": 403},
-    "project": {"none": 401, "unknown": 401, "mine": 200, "elsewhere": 403, "instance": 200, "expired": 401, "reads": 403, "mirror": 403},
+    "instance": {
+        "none": 401,
+        "unknown": 401,
+        "mine": 200,
+        "elsewhere": 200,
+        "instance": 200,
+        "expired": 401,
+        "reads": 403,
+        "mirror": 403,
+    },
+    "project": {
+        "none": 401,
+        "unknown": 401,
+        "mine": 200,
+        "elsewhere": 403,
+        "instance": 200,
+        "expired": 401,
+        "reads": 403,
+        "mirror": 403,
+    },
 }
 READ = {mode: {**expected, "reads": 200} for mode, expected in PREDICT.items()}
-MIRROR = {"none": 401, "unknown": 401, "mine": 403, "elsewhere": 403, "instance": 403, "expired": 401, "reads": 403, "mirror": 404}
+MIRROR = {
+    "none": 401,
+    "unknown": 401,
+    "mine": 403,
+    "elsewhere": 403,
+    "instance": 403,
+    "expired": 401,
+    "reads": 403,
+    "mirror": 404,
+}
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNode]:
     """One deployment for each access mode, all in project `default`, and keys of every kind."""
-    keys = (key("mine"), key("elsewhere", "elsewhere"), key("instance", "*"), key("expired", expires=time.time() - 1),
-            key("reads", scopes=("read",)), key("mirror", "*", ("mirror",)))
+    keys = (
+        key("mine"),
+        key("elsewhere", "elsewhere"),
+        key("instance", "*"),
+        key("expired", expires=time.time() - 1),
+        key("reads", scopes=("read",)),
+        key("mirror", "*", ("mirror",)),
+    )
     with local_node(tmp_path_factory.mktemp("node")) as node:
         one = node.holds(encoding(1), 1)
         node.serves(*(deployment(one, name=mode, access=mode) for mode in PREDICT), keys=keys)
@@ -51,17 +92,38 @@ def ask(node: LocalNode, path: str, secret: str) -> int:
 @pytest.mark.parametrize("mode", PREDICT)
 def test_who_may_do_what(node: LocalNode, mode: str, secret: str) -> None:
     """Predicting, reading and mirroring, at every door that names a deployment."""
-    for path in ("/deployments/{}/predict", "/v2/models/{}/infer", "/v2/models/{}/versions/1/infer", "/deployments/{}/form", "/deployments/{}/form?post"):
+    for path in (
+        "/deployments/{}/predict",
+        "/v2/models/{}/infer",
+        "/v2/models/{}/versions/1/infer",
+        "/deployments/{}/form",
+        "/deployments/{}/form?post",
+    ):
         assert ask(node, path.format(mode), secret) == PREDICT[mode][secret], path
-    for path in ("/deployments/{}", "/v2/models/{}", "/v2/models/{}/ready", "/v2/models/{}/versions/1", "/v2/models/{}/versions/1/ready"):
+    for path in (
+        "/deployments/{}",
+        "/v2/models/{}",
+        "/v2/models/{}/ready",
+        "/v2/models/{}/versions/1",
+        "/v2/models/{}/versions/1/ready",
+    ):
         assert ask(node, path.format(mode), secret) == READ[mode][secret], path
     assert ask(node, f"/mirror/{mode}", secret) == MIRROR[secret]
 
 
-@pytest.mark.parametrize(("secret", "seen"), [
-    ("none", ["public"]), ("unknown", ["public"]), ("expired", ["public"]), ("mirror", ["public"]), ("mine", ["instance", "project", "public"]),
-    ("elsewhere", ["instance", "public"]), ("instance", ["instance", "project", "public"]), ("reads", ["instance", "project", "public"]),
-])
+@pytest.mark.parametrize(
+    ("secret", "seen"),
+    [
+        ("none", ["public"]),
+        ("unknown", ["public"]),
+        ("expired", ["public"]),
+        ("mirror", ["public"]),
+        ("mine", ["instance", "project", "public"]),
+        ("elsewhere", ["instance", "public"]),
+        ("instance", ["instance", "project", "public"]),
+        ("reads", ["instance", "project", "public"]),
+    ],
+)
 def test_lists_show_only_what_a_key_opens(node: LocalNode, secret: str, seen: list[str]) -> None:
     """Lists, the OpenAPI document and the page alike."""
     headers = {"authorization": f"Bearer {SECRETS[secret]}"}
@@ -76,16 +138,22 @@ def test_lists_show_only_what_a_key_opens(node: LocalNode, secret: str, seen: li
 
 def test_a_key_may_come_in_its_own_header(node: LocalNode) -> None:
     """X-API-Key, where Authorization is taken by something else."""
-    for headers, status in (({"x-api-key": "mine"}, 200), ({"authorization": "Basic abc", "x-api-key": "mine"}, 200),
-                            ({"authorization": "Bearer unknown", "x-api-key": "mine"}, 401), ({"authorization": "Bearer"}, 401)):
+    for headers, status in (
+        ({"x-api-key": "mine"}, 200),
+        ({"authorization": "Basic abc", "x-api-key": "mine"}, 200),
+        ({"authorization": "Bearer unknown", "x-api-key": "mine"}, 401),
+        ({"authorization": "Bearer"}, 401),
+    ):
         assert node.request("POST", "/deployments/project/predict", json={"number": 1.0}, headers=headers).status_code == status
 
 
 def test_a_poisoned_host_or_path_opens_nothing(node: LocalNode) -> None:
     """What is authorised is the path that is routed; neither Host nor a second slash can change it."""
-    for path, headers in (("/deployments/project/predict", {"host": "public/deployments/public/predict?"}),
-                          ("/deployments/project/predict?x=/deployments/public/predict", {}),
-                          ("/deployments/project/predict;/deployments/public", {})):
+    for path, headers in (
+        ("/deployments/project/predict", {"host": "public/deployments/public/predict?"}),
+        ("/deployments/project/predict?x=/deployments/public/predict", {}),
+        ("/deployments/project/predict;/deployments/public", {}),
+    ):
         assert node.request("POST", path, json={"number": 1.0}, headers=headers).status_code in (401, 404)
 
 
@@ -105,4 +173,11 @@ def test_every_door_states_who_may_enter() -> None:
         named = "{name}" in door.path
         assert named is (door.access in ("predict", "read", "mirror")) or door.path.endswith("/form"), door.path
     assert {door.path for door in DOORS if door.access == "open"} == {
-        "/live", "/ready", "/metrics", "/v2", "/v2/health/live", "/v2/health/ready", "/docs/style.css"}
+        "/live",
+        "/ready",
+        "/metrics",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/docs/style.css",
+    }

@@ -70,7 +70,9 @@ def test_tensors_answer_as_plain_records_do(node: LocalNode) -> None:
     expected = binary().manifest.golden[0].expected
     for shape in ([1], [1, 1]):
         request = tensors()
-        request["inputs"] = [{**one, "shape": shape, "data": one["data"] if len(shape) == 1 else [one["data"]]} for one in request["inputs"]]
+        request["inputs"] = [
+            {**one, "shape": shape, "data": one["data"] if len(shape) == 1 else [one["data"]]} for one in request["inputs"]
+        ]
         body = infer(node, request).json()
         assert (body["model_name"], body["model_version"], body["id"]) == ("late", "3", "abc")
         outputs = {output["name"]: output for output in body["outputs"]}
@@ -122,26 +124,60 @@ def _broken() -> list[tuple[str, bytes, int]]:
     """(what, body, status) of documents that the plain door must refuse."""
     row, text = good(), json.dumps(good())
     changes: dict[str, Any] = {
-        "number as text": {"distance": "1.5"}, "bool as number": {"distance": True}, "null": {"distance": None}, "list": {"distance": [1]},
-        "object": {"distance": {}}, "float as int": {"hour": 1.5}, "huge int": {"hour": 10**400}, "65 bits": {"hour": 2**64},
-        "number as bool": {"holiday": 1}, "text as bool": {"holiday": "true"}, "number as text column": {"carrier": 3},
-        "unknown feature": {"wnd": 1}, "empty name": {"": 1}, "long text": {"carrier": "x" * 70_000}, "markup": {"<script>": 1},
+        "number as text": {"distance": "1.5"},
+        "bool as number": {"distance": True},
+        "null": {"distance": None},
+        "list": {"distance": [1]},
+        "object": {"distance": {}},
+        "float as int": {"hour": 1.5},
+        "huge int": {"hour": 10**400},
+        "65 bits": {"hour": 2**64},
+        "number as bool": {"holiday": 1},
+        "text as bool": {"holiday": "true"},
+        "number as text column": {"carrier": 3},
+        "unknown feature": {"wnd": 1},
+        "empty name": {"": 1},
+        "long text": {"carrier": "x" * 70_000},
+        "markup": {"<script>": 1},
     }
     refused = [(what, json.dumps({**row, **change}).encode(), 422) for what, change in changes.items()]
-    missing = [(f"missing {name}", json.dumps({key: value for key, value in row.items() if key != name}).encode(), 422) for name in row]
+    missing = [
+        (f"missing {name}", json.dumps({key: value for key, value in row.items() if key != name}).encode(), 422) for name in row
+    ]
     raw = {
-        "empty": (b"", 400), "half": (text[:-5].encode(), 400), "two documents": ((text + text).encode(), 400), "word": (b"hello", 400),
-        "byte order mark": (b"\xef\xbb\xbf" + text.encode(), 400), "utf-16": (text.encode("utf-16"), 400), "latin-1": (b'{"\xe9": 1}', 400),
-        "lone surrogate": (b'{"\\ud800": 1}', 400), "nul": (b"\0" * 50, 400), "pickle": (pickle.dumps(row), 400),
-        "form": (b"distance=1&hour=2", 400), "deep list": (b"[" * 200_000, 400), "deep object": (b'{"a":' * 200_000, 400),
-        "33 levels": (b"[" * 33 + b"]" * 33, 422), "1e999": (text.replace("}", ', "x": 1e999}').encode(), 422),
-        "infinity": (b'{"distance": Infinity}', 422), "minus infinity": (b'{"distance": -Infinity}', 422),
-        "400 digits": (b'{"distance": ' + b"9" * 400 + b"}", 422), "5,000 digits": (b'{"distance": ' + b"9" * 5000 + b"}", 400),
-        "duplicate": (b'{"hour": 1, ' + text[1:].encode(), 422), "null": (b"null", 422), "number": (b"12", 422), "text": (b'"a"', 422),
-        "no rows": (b"[]", 422), "rows of numbers": (b"[1, 2]", 422), "rows of lists": (b"[[1], [2]]", 422), "object": (b"{}", 422),
-        "1,001 rows": (json.dumps([row] * 1001).encode(), 413), "9 MiB": (b" " * (9 * 2**20), 413),
-        "two million values": (b"[" + b"0," * 2_000_000 + b"0]", 413), "mixed rows": (f"[{text}, 3, null]".encode(), 422),
-        "nan where no null is": (text.replace(json.dumps(row["distance"]), "NaN", 1).encode(), 422), "comment": (b"/* */" + text.encode(), 400),
+        "empty": (b"", 400),
+        "half": (text[:-5].encode(), 400),
+        "two documents": ((text + text).encode(), 400),
+        "word": (b"hello", 400),
+        "byte order mark": (b"\xef\xbb\xbf" + text.encode(), 400),
+        "utf-16": (text.encode("utf-16"), 400),
+        "latin-1": (b'{"\xe9": 1}', 400),
+        "lone surrogate": (b'{"\\ud800": 1}', 400),
+        "nul": (b"\0" * 50, 400),
+        "pickle": (pickle.dumps(row), 400),
+        "form": (b"distance=1&hour=2", 400),
+        "deep list": (b"[" * 200_000, 400),
+        "deep object": (b'{"a":' * 200_000, 400),
+        "33 levels": (b"[" * 33 + b"]" * 33, 422),
+        "1e999": (text.replace("}", ', "x": 1e999}').encode(), 422),
+        "infinity": (b'{"distance": Infinity}', 422),
+        "minus infinity": (b'{"distance": -Infinity}', 422),
+        "400 digits": (b'{"distance": ' + b"9" * 400 + b"}", 422),
+        "5,000 digits": (b'{"distance": ' + b"9" * 5000 + b"}", 400),
+        "duplicate": (b'{"hour": 1, ' + text[1:].encode(), 422),
+        "null": (b"null", 422),
+        "number": (b"12", 422),
+        "text": (b'"a"', 422),
+        "no rows": (b"[]", 422),
+        "rows of numbers": (b"[1, 2]", 422),
+        "rows of lists": (b"[[1], [2]]", 422),
+        "object": (b"{}", 422),
+        "1,001 rows": (json.dumps([row] * 1001).encode(), 413),
+        "9 MiB": (b" " * (9 * 2**20), 413),
+        "two million values": (b"[" + b"0," * 2_000_000 + b"0]", 413),
+        "mixed rows": (f"[{text}, 3, null]".encode(), 422),
+        "nan where no null is": (text.replace(json.dumps(row["distance"]), "NaN", 1).encode(), 422),
+        "comment": (b"/* */" + text.encode(), 400),
     }
     return [*refused, *missing, *((what, body, status) for what, (body, status) in raw.items())]
 
@@ -167,18 +203,40 @@ def _broken_tensors() -> list[tuple[str, Any]]:
     first = tensors()["inputs"][0]
     rest = tensors()["inputs"][1:]
     changes: dict[str, dict[str, Any]] = {
-        "wrong datatype": {"datatype": "BYTES"}, "unknown datatype": {"datatype": "COMPLEX"}, "too few": {"data": []},
-        "too many": {"data": [1.0, 2.0]}, "shape too long": {"shape": [1, 1, 1]}, "shape of two": {"shape": [1, 2], "data": [1.0, 2.0]},
-        "negative shape": {"shape": [-1]}, "no shape": {"shape": []}, "text shape": {"shape": ["1"]}, "huge shape": {"shape": [10**12]},
-        "unknown input": {"name": "nothing"}, "another length": {"shape": [2], "data": [1.0, 2.0]}, "data no list": {"data": 1.0},
-        "nested too deep": {"data": [[[1.0]]]}, "null data": {"data": [None]}, "name no text": {"name": 1}, "extra": {"more": 1},
+        "wrong datatype": {"datatype": "BYTES"},
+        "unknown datatype": {"datatype": "COMPLEX"},
+        "too few": {"data": []},
+        "too many": {"data": [1.0, 2.0]},
+        "shape too long": {"shape": [1, 1, 1]},
+        "shape of two": {"shape": [1, 2], "data": [1.0, 2.0]},
+        "negative shape": {"shape": [-1]},
+        "no shape": {"shape": []},
+        "text shape": {"shape": ["1"]},
+        "huge shape": {"shape": [10**12]},
+        "unknown input": {"name": "nothing"},
+        "another length": {"shape": [2], "data": [1.0, 2.0]},
+        "data no list": {"data": 1.0},
+        "nested too deep": {"data": [[[1.0]]]},
+        "null data": {"data": [None]},
+        "name no text": {"name": 1},
+        "extra": {"more": 1},
         "ragged": {"shape": [2, 1], "data": [[1.0], 2.0, 3.0]},
     }
     found: list[tuple[str, Any]] = [(what, {"inputs": [{**first, **change}, *rest]}) for what, change in changes.items()]
-    return [*found, ("an input twice", {"inputs": [first, first, *rest]}), ("an input missing", {"inputs": rest}),
-            ("no inputs", {"inputs": []}), ("empty", {}), ("a list", []), ("id no text", tensors(id=3)), ("null", None),
-            ("unknown output", tensors(outputs=[{"name": "what"}])), ("matrix of texts", {"inputs": [{**first, "shape": [1, 5], "data": [1.0] * 5}]}),
-            ("unknown member", tensors(model="x")), ("parameters", tensors(parameters={"a": [1]}))]
+    return [
+        *found,
+        ("an input twice", {"inputs": [first, first, *rest]}),
+        ("an input missing", {"inputs": rest}),
+        ("no inputs", {"inputs": []}),
+        ("empty", {}),
+        ("a list", []),
+        ("id no text", tensors(id=3)),
+        ("null", None),
+        ("unknown output", tensors(outputs=[{"name": "what"}])),
+        ("matrix of texts", {"inputs": [{**first, "shape": [1, 5], "data": [1.0] * 5}]}),
+        ("unknown member", tensors(model="x")),
+        ("parameters", tensors(parameters={"a": [1]})),
+    ]
 
 
 @pytest.mark.parametrize("document", [pytest.param(document, id=what) for what, document in _broken_tensors()])
@@ -190,27 +248,60 @@ def test_bad_tensors_are_refused_in_the_protocols_form(node: LocalNode, document
     assert answer.json()["code"]
 
 
-@pytest.mark.parametrize(("headers", "status"), [
-    ({"content-type": media}, 415) for media in ("text/plain", "application/x-pickle", "application/octet-stream", "text/csv", "application/xml",
-                                                 "multipart/form-data; boundary=x", "application/jsonp", "image/png")
-] + [
-    ({"content-type": "application/json; charset=utf-8"}, 200), ({"content-type": "Application/JSON"}, 200), ({}, 200),
-    ({**JSON, "content-encoding": "gzip"}, 415), ({**JSON, "content-encoding": "identity"}, 200),
-    ({**JSON, "x-request-id": "x" * 128}, 200), ({**JSON, "x-request-id": "x" * 129}, 422), ({**JSON, "x-request-id": "a\tb"}, 422),
-    ({**JSON, "x-long": "x" * 17_000}, 413), ({**JSON, **{f"x-{number}": "1" for number in range(70)}}, 413),
-])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-type": media}, 415)
+        for media in (
+            "text/plain",
+            "application/x-pickle",
+            "application/octet-stream",
+            "text/csv",
+            "application/xml",
+            "multipart/form-data; boundary=x",
+            "application/jsonp",
+            "image/png",
+        )
+    ]
+    + [
+        ({"content-type": "application/json; charset=utf-8"}, 200),
+        ({"content-type": "Application/JSON"}, 200),
+        ({}, 200),
+        ({**JSON, "content-encoding": "gzip"}, 415),
+        ({**JSON, "content-encoding": "identity"}, 200),
+        ({**JSON, "x-request-id": "x" * 128}, 200),
+        ({**JSON, "x-request-id": "x" * 129}, 422),
+        ({**JSON, "x-request-id": "a\tb"}, 422),
+        ({**JSON, "x-long": "x" * 17_000}, 413),
+        ({**JSON, **{f"x-{number}": "1" for number in range(70)}}, 413),
+    ],
+)
 def test_headers_are_checked(node: LocalNode, headers: dict[str, str], status: int) -> None:
     """Content type and encoding, the caller's id, and how much there is of them."""
     answer = node.request("POST", "/deployments/late/predict", content=json.dumps(good()).encode(), headers=headers)
     assert answer.status_code == status
 
 
-@pytest.mark.parametrize("path", [
-    "/", "/predict", "/deployments/nothing/predict", "/deployments/../late/predict", "/deployments/%2e%2e/predict", "/deployments/late%00/predict",
-    "/v2/models/nothing/infer", "/v2/models/late/versions/9/infer", "/v2/models/late/versions/x/infer", "/v2/models/late/versions/-3/infer",
-    "/v2/models/late/versions/99999999999/infer", "/v2/models/late/versions/３/infer", "/openapi.yaml", "/deployments//predict",
-    "/deployments/" + "x" * 3000 + "/predict",
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/predict",
+        "/deployments/nothing/predict",
+        "/deployments/../late/predict",
+        "/deployments/%2e%2e/predict",
+        "/deployments/late%00/predict",
+        "/v2/models/nothing/infer",
+        "/v2/models/late/versions/9/infer",
+        "/v2/models/late/versions/x/infer",
+        "/v2/models/late/versions/-3/infer",
+        "/v2/models/late/versions/99999999999/infer",
+        "/v2/models/late/versions/３/infer",
+        "/openapi.yaml",
+        "/deployments//predict",
+        "/deployments/" + "x" * 3000 + "/predict",
+    ],
+)
 def test_unknown_places_are_404(node: LocalNode, path: str) -> None:
     """Whatever is not there is not found, with a hint about what is."""
     answer = node.request("POST", path, content=json.dumps(good()).encode(), headers=JSON)
@@ -261,6 +352,11 @@ def test_the_challengers_door_answers_row_by_row(tmp_path: Path) -> None:
         node.serves(deployment(one, role="challenger", revision=9), keys=(key("mirror", "*", ("mirror",)),))
         rows = {"rows": [{"number": 1.0}, {"number": "1"}, {"number": 2.0}]}
         answer = node.request("POST", "/mirror/numbers", json=rows, headers={"authorization": "Bearer mirror"})
-        assert answer.json() == {"model": "versions", "version": 1, "digest": one.digest, "revision": 9,
-                                 "answers": [[1.0, []], {"error": "invalid-input"}, [1.0, []]]}
+        assert answer.json() == {
+            "model": "versions",
+            "version": 1,
+            "digest": one.digest,
+            "revision": 9,
+            "answers": [[1.0, []], {"error": "invalid-input"}, [1.0, []]],
+        }
         assert node.report().spool_rows == 0

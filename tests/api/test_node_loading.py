@@ -32,7 +32,9 @@ def node(tmp_path: Path) -> Iterator[LocalNode]:
 
 def state(node: LocalNode, version: int, name: str = "numbers") -> VersionReport:
     """What the node reports of one version."""
-    [found] = [one for report in node.report().deployments if report.name == name for one in report.versions if one.version == version]
+    [found] = [
+        one for report in node.report().deployments if report.name == name for one in report.versions if one.version == version
+    ]
     return found
 
 
@@ -47,13 +49,22 @@ def wrong_golden(built: BuiltPackage) -> dict[str, Any]:
     return {"golden": [GoldenRow(row=row, expected=Prediction(prediction=-5.0))]}
 
 
-@pytest.mark.parametrize(("form", "change", "code", "place"), [
-    ("skops", lambda built: environment(built, python="3.1.4"), "environment-mismatch", "python"),
-    ("skops", lambda built: environment(built, libraries={"scikit-learn": "0.1"}), "environment-mismatch", "scikit-learn"),
-    ("lightgbm-text", lambda built: environment(built, variables=["NOT_SET_ANYWHERE"]), "variable-missing", "NOT_SET_ANYWHERE"),
-    ("lightgbm-text", wrong_golden, "golden-mismatch", "golden row 0"),
-    ("skops", wrong_golden, "golden-mismatch", "golden row 0"),
-], ids=["interpreter", "library", "variable", "golden in process", "golden in a process of its own"])
+@pytest.mark.parametrize(
+    ("form", "change", "code", "place"),
+    [
+        ("skops", lambda built: environment(built, python="3.1.4"), "environment-mismatch", "python"),
+        ("skops", lambda built: environment(built, libraries={"scikit-learn": "0.1"}), "environment-mismatch", "scikit-learn"),
+        (
+            "lightgbm-text",
+            lambda built: environment(built, variables=["NOT_SET_ANYWHERE"]),
+            "variable-missing",
+            "NOT_SET_ANYWHERE",
+        ),
+        ("lightgbm-text", wrong_golden, "golden-mismatch", "golden row 0"),
+        ("skops", wrong_golden, "golden-mismatch", "golden row 0"),
+    ],
+    ids=["interpreter", "library", "variable", "golden in process", "golden in a process of its own"],
+)
 def test_a_refused_version_is_named_and_the_old_one_serves_on(
     node: LocalNode, tmp_path: Path, form: Any, change: Change, code: str, place: str
 ) -> None:
@@ -164,7 +175,12 @@ def test_probes_prove_what_is_active_and_are_not_counted(node: LocalNode) -> Non
     assert 'quarterdeck_node_running{deployment="numbers",role="main",stage="dev"} 1.0' in node.get("/metrics").text
 
 
-def hammer(node: LocalNode, stop: threading.Event, revisions: dict[int, int], form: str) -> Counter[str]:
+def rows_answered(node: LocalNode) -> int:
+    """By all versions together."""
+    return sum(count.answered for count in list(node.node.predictor.counts.values()))
+
+
+def hammer(node: LocalNode, stop: threading.Event, revisions: dict[int, int], form: Any) -> Counter[str]:
     """Ask until told to stop; counts what came back, and everything that does not fit together by its own name."""
     seen: Counter[str] = Counter()
     turn = 0
@@ -180,7 +196,7 @@ def hammer(node: LocalNode, stop: threading.Event, revisions: dict[int, int], fo
         fits = (
             values == {float(body["version"])}
             and len(body["predictions"]) == len(rows)
-            and body["digest"] == encoding(body["version"], form).manifest.digest  # type: ignore[arg-type]
+            and body["digest"] == encoding(body["version"], form).manifest.digest
             and body["version"] == revisions[body["revision"]]
             and answer.headers["quarterdeck-revision"] == str(body["revision"])
         )
@@ -199,9 +215,9 @@ def test_swaps_under_load_lose_and_mix_nothing(node: LocalNode, form: Any, swaps
     with ThreadPoolExecutor(8) as pool:
         clients = [pool.submit(hammer, node, stop, revisions, form) for _ in range(8)]
         for revision in range(2, swaps + 2):
-            before = sum(count.answered for count in node.node.predictor.counts.values())
+            before = rows_answered(node)
             node.apply(deployment(versions[revisions[revision]], *versions.values(), revision=revision))
-            eventually(lambda before=before: sum(count.answered for count in node.node.predictor.counts.values()) > before)  # type: ignore[misc]
+            eventually(lambda: rows_answered(node) > before)  # noqa: B023
         stop.set()
         seen = sum((client.result() for client in clients), Counter[str]())
     assert set(seen) == {"right"}

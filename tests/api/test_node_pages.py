@@ -39,15 +39,21 @@ class Page(HTMLParser):
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNode]:
     """A public deployment and one that needs a key."""
     with local_node(tmp_path_factory.mktemp("node"), url="http://node.example") as node:
-        node.serves(deployment(node.holds(binary(), 3), name="late", revision=7),
-                    deployment(node.holds(encoding(1), 1), name="closed", access="project"), keys=(key("<mine>"),))
+        node.serves(
+            deployment(node.holds(binary(), 3), name="late", revision=7),
+            deployment(node.holds(encoding(1), 1), name="closed", access="project"),
+            keys=(key("<mine>"),),
+        )
         yield node
 
 
 def filled() -> dict[str, str]:
     """The form's fields for a golden row."""
     row = binary().manifest.golden[0].row
-    texts = {name: "" if value is None else str(value).lower() if isinstance(value, bool) else str(value) for name, value in row.items()}
+    texts = {
+        name: "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in row.items()
+    }
     return {f"feature:{name}": text for name, text in texts.items()}
 
 
@@ -77,11 +83,21 @@ def test_the_form_predicts_and_shows_the_same_for_a_terminal(node: LocalNode) ->
     assert answer.headers["quarterdeck-version"] == "3"
 
 
-@pytest.mark.parametrize(("field", "text", "status"), [
-    ("feature:distance", "", 422), ("feature:distance", "far", 422), ("feature:distance", "1e999", 422), ("feature:distance", "true", 422),
-    ("feature:hour", "1.5", 422), ("feature:holiday", "maybe", 422), ("feature:wind", "", 200), ("feature:carrier", "<b>", 200),
-    ("feature:unknown", "1", 422), ("feature:distance", '"><script>alert(1)</script>', 422),
-])
+@pytest.mark.parametrize(
+    ("field", "text", "status"),
+    [
+        ("feature:distance", "", 422),
+        ("feature:distance", "far", 422),
+        ("feature:distance", "1e999", 422),
+        ("feature:distance", "true", 422),
+        ("feature:hour", "1.5", 422),
+        ("feature:holiday", "maybe", 422),
+        ("feature:wind", "", 200),
+        ("feature:carrier", "<b>", 200),
+        ("feature:unknown", "1", 422),
+        ("feature:distance", '"><script>alert(1)</script>', 422),
+    ],
+)
 def test_the_form_refuses_as_the_other_doors_do(node: LocalNode, field: str, text: str, status: int) -> None:
     """With the column named, the fields as they were, and markup as text."""
     answer = node.request("POST", "/deployments/late/form", data={**filled(), field: text})
@@ -91,7 +107,9 @@ def test_the_form_refuses_as_the_other_doors_do(node: LocalNode, field: str, tex
         assert escape(field.removeprefix("feature:")) in answer.text
 
 
-@pytest.mark.parametrize("body", [b"\xff\xfe", b"feature:hour=1&feature:hour=2", b"&".join(b"a%d=1" % n for n in range(3000)), b"feature:hour=%ff"])
+@pytest.mark.parametrize(
+    "body", [b"\xff\xfe", b"feature:hour=1&feature:hour=2", b"&".join(b"a%d=1" % n for n in range(3000)), b"feature:hour=%ff"]
+)
 def test_a_broken_form_is_refused(node: LocalNode, body: bytes) -> None:
     """400 and a page that says so."""
     headers = {"content-type": "application/x-www-form-urlencoded"}

@@ -33,7 +33,7 @@ CALLS = {
     "fcntl.flock",
     "shutil.rmtree",
 }
-"""Audit events of the calls to die before; between two of them a death changes nothing that the disk knows of."""
+"""Audit events of the calls to die before. Writing into a file has none: cuts inside a file are in tests/api/test_fetch.py."""
 DIED = 9
 
 

@@ -56,18 +56,22 @@ class Ledger:
 
     def figures(self) -> str:
         """The figures, one a line."""
-        lines = [f"kill -9 of {name:<14} {self.kills[name]} times, answers again after at most {max(times):.2f} s"
-                 for name, times in self.recovery.items()]
+        lines = [
+            f"kill -9 of {name:<14} {self.kills[name]} times, answers again after at most {max(times):.2f} s"
+            for name, times in self.recovery.items()
+        ]
         rows = len(self.tally.answers) * ROWS
-        return "\n".join([
-            *lines,
-            f"predictions acknowledged  {len(self.tally.answers)} requests, {rows} rows",
-            f"connections cut           {self.tally.unanswered.total()} requests without an answer {dict(self.tally.unanswered)}",
-            f"refused while starting    {dict(self.tally.refused)}",
-            f"rows in the store         {self.stored_rows}, of them delivered again {self.duplicates}",
-            f"actions acknowledged      {len(self.actions)}, without an answer {self.actions_unanswered}",
-            f"misses                    {len(self.misses)}",
-        ])
+        return "\n".join(
+            [
+                *lines,
+                f"predictions acknowledged  {len(self.tally.answers)} requests, {rows} rows",
+                f"connections cut           {self.tally.unanswered.total()} requests {dict(self.tally.unanswered)}",
+                f"refused while starting    {dict(self.tally.refused)}",
+                f"rows in the store         {self.stored_rows}, of them delivered again {self.duplicates}",
+                f"actions acknowledged      {len(self.actions)}, without an answer {self.actions_unanswered}",
+                f"misses                    {len(self.misses)}",
+            ]
+        )
 
 
 class Actions:
@@ -119,7 +123,9 @@ def run(folder: Path, count: int) -> Ledger:
     finally:
         system.stop()
     ledger.misses += ledger.tally.wrong
-    ledger.misses += [f"revision {number} is not {wanted!r}" for number, wanted in ledger.actions.items() if revisions.get(number) != wanted]
+    ledger.misses += [
+        f"revision {number} is not {wanted!r}" for number, wanted in ledger.actions.items() if revisions.get(number) != wanted
+    ]
     _compare_with_store(system.home.folder / "store", ledger)
     return ledger
 

@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
 @dataclass
 class Tally:
-    """What one connection has seen. `unanswered` counts connection failures by kind, `refused` answers other than 200 by status."""
+    """What one connection has seen. `unanswered` counts connection failures by kind, `refused` other answers by status."""
 
     answers: list[Answer] = field(default_factory=list)
     refused: Counter[int] = field(default_factory=Counter)
@@ -36,7 +36,10 @@ class Tally:
 
 
 class Load:
-    """`connections` threads that ask as fast as they are answered, until the block ends. A failed request is asked again as a new one."""
+    """`connections` threads that ask as fast as they are answered, until the block ends.
+
+    A failed request is not repeated: the next one is a new one.
+    """
 
     def __init__(self, url: str, deployment: str, connections: int = 8, rows: int = 3) -> None:
         place = urlsplit(url)
@@ -91,8 +94,13 @@ class Load:
         predictions = body["predictions"]
         assert isinstance(predictions, list)
         header = {name: response.headers[f"quarterdeck-{name}"] for name in ("version", "digest", "revision")}
-        answer = Answer(response.headers["x-request-id"], int(header["version"]), header["digest"], int(header["revision"]),
-                        tuple(each["prediction"] for each in predictions))
+        answer = Answer(
+            response.headers["x-request-id"],
+            int(header["version"]),
+            header["digest"],
+            int(header["revision"]),
+            tuple(each["prediction"] for each in predictions),
+        )
         told = tuple(str(body[name]) for name in ("version", "digest", "revision"))
         if told != tuple(header.values()) or body["request_id"] != answer.request_id or len(answer.values) != self._rows:
             tally.wrong.append(f"header and body of {answer.request_id} tell different things")

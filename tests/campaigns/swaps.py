@@ -37,16 +37,19 @@ class Outcome:
         """The figures, one a line."""
         answers = self.tally.answers
         mixed = sum(1 for answer in answers if len(set(answer.values)) > 1)
+        rows = sum(len(answer.values) for answer in answers)
         slices = sorted(self.seconds)
-        return "\n".join([
-            f"swaps and rollbacks      {len(self.seconds)}",
-            f"requests answered        {len(answers)} over {CONNECTIONS} connections, {sum(len(each.values) for each in answers)} rows",
-            f"requests lost            {self.tally.unanswered.total() + self.tally.refused.total()}",
-            f"mixed batches            {mixed}",
-            f"versions seen            {sorted({answer.version for answer in answers})}",
-            f"call to observed         median {statistics.median(slices):.3f} s, p99 {slices[int(len(slices) * 0.99)]:.3f} s",
-            f"misses                   {len(self.misses)}",
-        ])
+        return "\n".join(
+            [
+                f"swaps and rollbacks      {len(self.seconds)}",
+                f"requests answered        {len(answers)} over {CONNECTIONS} connections, {rows} rows",
+                f"requests lost            {self.tally.unanswered.total() + self.tally.refused.total()}",
+                f"mixed batches            {mixed}",
+                f"versions seen            {sorted({answer.version for answer in answers})}",
+                f"call to observed         median {statistics.median(slices):.3f} s, p99 {slices[int(len(slices) * 0.99)]:.3f} s",
+                f"misses                   {len(self.misses)}",
+            ]
+        )
 
 
 def run(folder: Path, count: int) -> Outcome:

@@ -28,10 +28,20 @@ COMMAND = (sys.executable, "-m", "quarterdeck_cli")
 START_SECONDS, STOP_SECONDS = 90.0, 75.0
 
 
-def cli(folder: Path, *arguments: str, stdin: str = "", environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def cli(
+    folder: Path, *arguments: str, stdin: str = "", environ: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run one `quarterdeck` command in a folder, to its end."""
-    return subprocess.run([*COMMAND, *arguments], cwd=folder, input=stdin, capture_output=True, text=True, check=False, timeout=120,
-                          env={**os.environ, **(environ or {})})
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, **(environ or {})},
+    )
 
 
 class LocalSystem:
@@ -58,12 +68,22 @@ class LocalSystem:
 
     def start(self) -> Self:
         """Start it and wait until everything answers."""
-        with (self.folder / "up.log").open("ab") as log:
-            # Bound to this process: an aborted test leaves no system behind.
-            self._process = subprocess.Popen([*COMMAND, "up", *self._arguments], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log,
-                                             stderr=log, preexec_fn=partial(die_with_parent, os.getpid()))
+        self.spawn()
         eventually(self._up, START_SECONDS)
         return self
+
+    def spawn(self) -> None:
+        """Start it without waiting."""
+        with (self.folder / "up.log").open("ab") as log:
+            # Bound to this process: an aborted test leaves no system behind.
+            self._process = subprocess.Popen(
+                [*COMMAND, "up", *self._arguments],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=partial(die_with_parent, os.getpid()),
+            )
 
     def _up(self) -> bool:
         assert self._process is not None
@@ -77,6 +97,11 @@ class LocalSystem:
         assert self._process is not None
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until it ends by itself; the exit status."""
+        assert self._process is not None
         return self._process.wait(STOP_SECONDS)
 
     def kill(self) -> None:

@@ -6,7 +6,10 @@ import os
 import signal
 import socket
 import stat
+from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from quarterdeck_cli import processes
 from quarterdeck_cli.processes import Process
@@ -22,7 +25,9 @@ def test_an_empty_folder_is_enough(system: LocalSystem) -> None:
     """Five children of one supervisor, secrets for nobody else's eyes, and URLs that lead somewhere."""
     assert system.note.children.keys() == FIVE
     assert all(system.answers(name) for name in FIVE)
-    parents = {Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[1] for child in system.note.children.values()}
+    parents = {
+        Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[1] for child in system.note.children.values()
+    }
     assert parents == {str(system.pid)}
     for name in ("token", "node-token", "mirror-token", "supervisor.json"):
         assert stat.S_IMODE((system.home.folder / name).stat().st_mode) == 0o600
@@ -41,7 +46,7 @@ def test_ending_it_leaves_no_process_and_keeps_everything_else(tmp_path: Path) -
         system.start()
         with system.client() as client:
             assert client.deployment("versions")["wish"]["main"]["digest"] == ref.digest
-            assert eventually(lambda: client.predict("versions", [{"number": 1.0}]), 20)["version"] == 1
+            assert eventually(lambda: client.predict("versions", [{"number": 1.0}]), 90)["version"] == 1
 
 
 def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
@@ -81,6 +86,28 @@ def test_a_second_supervisor_is_refused_naming_the_first(system: LocalSystem) ->
     assert all(system.answers(name) for name in FIVE)
 
 
+def test_of_many_started_at_once_one_wins(tmp_path: Path) -> None:
+    """The others are refused, and the winner is the one that the note names."""
+    systems = [LocalSystem(tmp_path) for _ in range(4)]
+    for each in systems:
+        each.spawn()
+    eventually(lambda: systems[0].note.ready, 60)
+    (winner,) = [each for each in systems if each.pid == systems[0].note.supervisor.pid]
+    losers = [each for each in systems if each is not winner]
+    assert [each.wait() for each in losers] == [2, 2, 2]
+    assert winner.stop() == 0
+
+
+def test_a_program_that_does_not_come_up_is_named_with_its_log(tmp_path: Path) -> None:
+    """Exit status 1, and all the others are stopped again."""
+    (tmp_path / ".quarterdeck" / "deployer.db").mkdir(parents=True)
+    done = cli(tmp_path, "up", "--port", "0")
+    assert done.returncode == 1
+    assert "error: deployer does not come up" in done.stderr
+    assert "logs/deployer.log" in done.stderr
+    assert not (tmp_path / ".quarterdeck" / "supervisor.json").exists()
+
+
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     """A mistyped --dir is not made up."""
     done = cli(tmp_path, "up", "--dir", "nowhere", "--port", "0")
@@ -98,6 +125,16 @@ def test_a_missing_bucket_is_named_and_nothing_is_started(tmp_path: Path, s3: S3
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_bucket_serves_as_the_store(tmp_path: Path, s3: S3Server) -> None:
+    """Packages are read from it and records arrive in it."""
+    with LocalSystem(tmp_path, store=s3.url(s3.bucket(), "quarterdeck")) as system, system.client() as client:
+        system.deploy("versions", system.publish(version_encoding_model(1)))
+        request = client.predict("versions", [{"number": 1.0}])["request_id"]
+        stored = eventually(lambda: client.predictions("versions"), 60)
+        assert [each["row_id"] for each in stored] == [f"{request}-0"]
+        assert not (system.home.folder / "store").exists()
+
+
 def test_wrong_credentials_are_named_and_nothing_is_started(tmp_path: Path, s3: S3Server) -> None:
     """Exit status 2, and never the credentials themselves."""
     bucket = s3.bucket()
@@ -112,19 +149,21 @@ def test_wrong_credentials_are_named_and_nothing_is_started(tmp_path: Path, s3: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_children_die_with_a_killed_supervisor_and_the_folder_starts_again(tmp_path: Path) -> None:
-    """kill -9 of the supervisor: all children gone within two seconds, no stale lock, nothing lost."""
+@pytest.mark.timeout(300)
+def test_all_processes_die_with_a_killed_supervisor_and_the_folder_starts_again(tmp_path: Path) -> None:
+    """kill -9 of the supervisor: children and the model's own process gone within two seconds, no stale lock, nothing lost."""
     system = LocalSystem(tmp_path).start()
-    ref = system.publish(version_encoding_model(1))
+    ref = system.publish(version_encoding_model(1, "skops"))
     revision = system.deploy("versions", ref)
-    children = list(system.note.children.values())
+    below = descendants(system.pid)
+    assert len(below) > len(FIVE)
     system.kill()
-    assert processes.wait_gone(children, 2.0) == []
+    assert processes.wait_gone(below, 2.0) == []
     system.start()
     try:
         with system.client() as client:
             assert client.revisions("versions")[0]["number"] == revision
-            assert eventually(lambda: client.predict("versions", [{"number": 1.0}]), 20)["digest"] == ref.digest
+            assert eventually(lambda: client.predict("versions", [{"number": 1.0}]), 90)["digest"] == ref.digest
     finally:
         system.stop()
 
@@ -174,6 +213,18 @@ def test_a_broken_package_is_refused_by_name_and_the_old_version_serves_on(syste
         assert hold["code"] == "digest-mismatch"
         assert f"versions v{two.version} on node main: model.txt" in hold["reason"]
         assert client.predict("versions", [{"number": 1.0}])["version"] == 1
+
+
+def descendants(pid: int) -> list[Process]:
+    """All processes below one, at any depth."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(entry.parent.name)] = int(entry.read_text().rpartition(")")[2].split()[1])
+    below = {pid}
+    for _ in parents:
+        below |= {child for child, parent in parents.items() if parent in below}
+    return [found for each in below - {pid} if (found := processes.identify(each))]
 
 
 YAML = """\

@@ -12,7 +12,9 @@ from typing import Any, Literal
 from quarterdeck.plan import DeploymentPlan, Mirror, VersionRef
 from tests.support import free_port
 
-Temper = Literal["healthy", "hung", "slow", "bytes", "nan", "short", "huge", "other", "refuses-rows", "error-500", "label"]
+Temper = Literal[
+    "healthy", "hung", "slow", "bytes", "nan", "short", "huge", "other", "refuses-rows", "error-500", "label", "closes"
+]
 DIGEST, OTHER_DIGEST = "sha256:" + "c" * 64, "sha256:" + "d" * 64
 TOKEN = "mirror-secret"
 
@@ -67,6 +69,8 @@ class Challenger:
                 self.rows += rows
                 writer.write(await self._answer(rows))
                 await writer.drain()
+                if self.temper == "closes":
+                    return
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:

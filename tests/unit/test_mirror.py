@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
+import uvloop
 
 from quarterdeck.plan import DeploymentPlan, MirrorReport
 from quarterdeck.records import ChallengerRecord
@@ -62,7 +64,7 @@ def run(plan: DeploymentPlan | None, story: Callable[[Mirror], Awaitable[None]])
         outcome = await asyncio.gather(watcher, return_exceptions=True)
         assert isinstance(outcome[0], asyncio.CancelledError)
 
-    asyncio.run(main())
+    uvloop.run(main())
     return spool
 
 
@@ -76,6 +78,11 @@ def offer(mirror: Mirror, plan: DeploymentPlan, requests: int, rows: int = 1) ->
 def settled(mirror: Mirror) -> bool:
     """Nothing is pending any more."""
     return not mirror.report("flights").pending
+
+
+def answers(mirror: Mirror, rows: int) -> bool:
+    """Whether so many rows are answered."""
+    return mirror.report("flights").answered == rows
 
 
 def test_a_healthy_challenger_answers_every_row() -> None:
@@ -190,7 +197,7 @@ def test_a_full_queue_drops_and_counts(bound: dict[str, Any], kept: int) -> None
 def test_another_version_in_the_plan_keeps_the_ledger() -> None:
     """Rows queued for the former version are dropped; the new target gets the rows offered with the new plan."""
     with Challenger("hung") as former, Challenger() as new:
-        before = deployment(former.url, batch_rows=5, timeout_seconds=0.3)
+        before = deployment(former.url, batch_rows=5, timeout_seconds=2.0)
         after = deployment(new.url)
 
         async def story(mirror: Mirror) -> None:
@@ -208,6 +215,38 @@ def test_another_version_in_the_plan_keeps_the_ledger() -> None:
             assert (report.mirrored, report.answered, report.failed, report.dropped) == (80, 20, 10, 50)
 
         run(before, story)
+
+
+def test_connections_are_renewed() -> None:
+    """A connection that is old enough is not used again, and nothing is lost over that."""
+    with Challenger() as challenger:
+        plan = deployment(challenger.url)
+
+        async def main() -> None:
+            mirror = Mirror(MemorySpool(), lambda name: SCHEMA, connection_seconds=0.0)
+            mirror.apply([plan])
+            mirror.start()
+            for answered in (1, 2, 3):
+                offer(mirror, plan, 1)
+                await until(partial(answers, mirror, answered))
+            await mirror.stop()
+
+        uvloop.run(main())
+    assert challenger.connections == 3
+
+
+def test_a_connection_that_the_other_side_closed_costs_nothing() -> None:
+    """Idle connections end at any time; rows that meet one are sent again over a new one."""
+    with Challenger("closes") as challenger:
+        plan = deployment(challenger.url)
+
+        async def story(mirror: Mirror) -> None:
+            for answered in (1, 2, 3):
+                offer(mirror, plan, 1)
+                await until(partial(answers, mirror, answered))
+
+        run(plan, story)
+    assert challenger.connections == 3
 
 
 def test_stopping_leaves_nothing_pending() -> None:

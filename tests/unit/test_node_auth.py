@@ -10,11 +10,19 @@ from quarterdeck_node.auth import Keyring
 from tests.nodes import deployment, key
 
 NOW = 1_000_000.0
-KEYS = Keyring([
-    key("mine", "default"), key("other", "elsewhere"), key("all", "*"), key("old", "default", expires=NOW - 1),
-    key("due", "default", expires=NOW), key("fresh", "default", expires=NOW + 1), key("reader", "default", ("read",)),
-    key("mirror", "*", ("mirror",)),
-], clock=lambda: NOW)
+KEYS = Keyring(
+    [
+        key("mine", "default"),
+        key("other", "elsewhere"),
+        key("all", "*"),
+        key("old", "default", expires=NOW - 1),
+        key("due", "default", expires=NOW),
+        key("fresh", "default", expires=NOW + 1),
+        key("reader", "default", ("read",)),
+        key("mirror", "*", ("mirror",)),
+    ],
+    clock=lambda: NOW,
+)
 
 
 def plan(access: str) -> DeploymentPlan:
@@ -22,22 +30,28 @@ def plan(access: str) -> DeploymentPlan:
     return deployment(None, access=access)
 
 
-@pytest.mark.parametrize(("secret", "public", "instance", "project"), [
-    ("", None, Unauthenticated, Unauthenticated),
-    ("unknown", None, Unauthenticated, Unauthenticated),
-    ("MINE", None, Unauthenticated, Unauthenticated),
-    ("m\udcffne", None, Unauthenticated, Unauthenticated),
-    ("mine", None, None, None),
-    ("other", None, None, Forbidden),
-    ("all", None, None, None),
-    ("old", None, Unauthenticated, Unauthenticated),
-    ("due", None, Unauthenticated, Unauthenticated),
-    ("fresh", None, None, None),
-    ("reader", None, Forbidden, Forbidden),
-    ("mirror", None, Forbidden, Forbidden),
-])
+@pytest.mark.parametrize(
+    ("secret", "public", "instance", "project"),
+    [
+        ("", None, Unauthenticated, Unauthenticated),
+        ("unknown", None, Unauthenticated, Unauthenticated),
+        ("MINE", None, Unauthenticated, Unauthenticated),
+        ("m\udcffne", None, Unauthenticated, Unauthenticated),
+        ("mine", None, None, None),
+        ("other", None, None, Forbidden),
+        ("all", None, None, None),
+        ("old", None, Unauthenticated, Unauthenticated),
+        ("due", None, Unauthenticated, Unauthenticated),
+        ("fresh", None, None, None),
+        ("reader", None, Forbidden, Forbidden),
+        ("mirror", None, Forbidden, Forbidden),
+    ],
+)
 def test_who_may_predict(
-    secret: str, public: type[QuarterdeckError] | None, instance: type[QuarterdeckError] | None, project: type[QuarterdeckError] | None
+    secret: str,
+    public: type[QuarterdeckError] | None,
+    instance: type[QuarterdeckError] | None,
+    project: type[QuarterdeckError] | None,
 ) -> None:
     """Every kind of key at every kind of access."""
     for access, refusal in (("public", public), ("instance", instance), ("project", project)):

@@ -14,12 +14,22 @@ from quarterdeck.schema import Feature, FeatureType, Schema
 from quarterdeck_node.binding import MAX_DEPTH, MAX_ROWS, Binder, check_depth, parse
 
 TYPES: tuple[FeatureType, ...] = ("float", "int", "string", "boolean", "datetime")
-SCHEMA = Schema(task="regression", features=[
-    *(Feature(name=kind, type=kind) for kind in TYPES),
-    Feature(name="maybe", type="float", nullable=True),
-])
+SCHEMA = Schema(
+    task="regression",
+    features=[
+        *(Feature(name=kind, type=kind) for kind in TYPES),
+        Feature(name="maybe", type="float", nullable=True),
+    ],
+)
 BINDER = Binder(SCHEMA)
-GOOD: dict[str, Any] = {"float": 1.5, "int": 3, "string": "a:b", "boolean": True, "datetime": "2013-01-01T05:00:00+00:00", "maybe": None}
+GOOD: dict[str, Any] = {
+    "float": 1.5,
+    "int": 3,
+    "string": "a:b",
+    "boolean": True,
+    "datetime": "2013-01-01T05:00:00+00:00",
+    "maybe": None,
+}
 SECRET = "s3cr3t-value"
 
 
@@ -45,30 +55,56 @@ def test_an_array_is_as_many_rows() -> None:
     assert ([row["int"] for row in rows], many) == ([3, 4], True)
 
 
-@pytest.mark.parametrize(("column", "text", "value"), [
-    ("float", "7", 7.0),
-    ("float", "-0.0", 0.0),
-    ("float", "1e300", 1e300),
-    ("int", "-9223372036854775808", -(2**63)),
-    ("maybe", "null", None),
-    ("maybe", "NaN", None),
-    ("string", '"NaN"', "NaN"),
-    ("string", '"\\u00e9 {[:,"', "é {[:,"),
-    ("string", '""', ""),
-    ("datetime", '"2013-01-01"', "2013-01-01"),
-])
+@pytest.mark.parametrize(
+    ("column", "text", "value"),
+    [
+        ("float", "7", 7.0),
+        ("float", "-0.0", 0.0),
+        ("float", "1e300", 1e300),
+        ("int", "-9223372036854775808", -(2**63)),
+        ("maybe", "null", None),
+        ("maybe", "NaN", None),
+        ("string", '"NaN"', "NaN"),
+        ("string", '"\\u00e9 {[:,"', "é {[:,"),
+        ("string", '""', ""),
+        ("datetime", '"2013-01-01"', "2013-01-01"),
+    ],
+)
 def test_legal_values(column: str, text: str, value: object) -> None:
     """Whole numbers are numbers, and NaN is null where null is legal."""
     [row], _ = BINDER.read(with_text(column, text))
     assert row[column] == value
 
 
-@pytest.mark.parametrize(("column", "text"), [
-    ("float", '"1.5"'), ("float", "true"), ("float", "null"), ("float", "NaN"), ("float", "1e999"), ("float", "[1]"), ("float", "{}"),
-    ("float", "1" * 400), ("int", "1.0"), ("int", "1.5"), ("int", "true"), ("int", "9223372036854775808"), ("int", "1" * 400),
-    ("string", "1"), ("string", "null"), ("string", json.dumps("x" * 65_537)), ("boolean", "1"), ("boolean", '"true"'),
-    ("datetime", '"yesterday"'), ("datetime", "0"), ("datetime", '"2013-13-01"'), ("maybe", '"NaN"'), ("maybe", "1e999"), ("maybe", "[]"),
-])
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("float", '"1.5"'),
+        ("float", "true"),
+        ("float", "null"),
+        ("float", "NaN"),
+        ("float", "1e999"),
+        ("float", "[1]"),
+        ("float", "{}"),
+        ("float", "1" * 400),
+        ("int", "1.0"),
+        ("int", "1.5"),
+        ("int", "true"),
+        ("int", "9223372036854775808"),
+        ("int", "1" * 400),
+        ("string", "1"),
+        ("string", "null"),
+        ("string", json.dumps("x" * 65_537)),
+        ("boolean", "1"),
+        ("boolean", '"true"'),
+        ("datetime", '"yesterday"'),
+        ("datetime", "0"),
+        ("datetime", '"2013-13-01"'),
+        ("maybe", '"NaN"'),
+        ("maybe", "1e999"),
+        ("maybe", "[]"),
+    ],
+)
 def test_illegal_values_are_refused_by_column(column: str, text: str) -> None:
     """Whatever would have to be coerced is refused, and the column is named."""
     with pytest.raises(InvalidInput) as caught:
@@ -83,15 +119,35 @@ def test_infinities_are_no_numbers(text: str) -> None:
         BINDER.read(with_text("float", text))
 
 
-@pytest.mark.parametrize(("body", "error"), [
-    (b"", Malformed), (b" ", Malformed), (b"{", Malformed), (b"[", Malformed), (b"nul", Malformed), (b"\x80\x04\x95", Malformed),
-    (b"\xef\xbb\xbf" + changed(), Malformed), (changed(string="\ud800"), Malformed), (b'{"string": "\xff"}', Malformed),
-    (b"[" * 100_000, Malformed), (b'{"a":' * 100_000, Malformed), (b"[" * 150 + b"]" * 150, InvalidInput),
-    (with_text("float", "1" * 5_000), Malformed), (b"[]", InvalidInput), (b"null", InvalidInput), (b"3", InvalidInput),
-    (b'"text"', InvalidInput), (b"[1, 2]", InvalidInput), (b"[[]]", InvalidInput), (b"{}", InvalidInput),
-    (changed(extra=1), InvalidInput), (b'{"int": 1, ' + changed()[1:], InvalidInput),
-    (b'{"maybe": NaN, "maybe": NaN}', Malformed), (b"[" + b"1," * 1_000_001 + b"1]", TooLarge),
-])
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"", Malformed),
+        (b" ", Malformed),
+        (b"{", Malformed),
+        (b"[", Malformed),
+        (b"nul", Malformed),
+        (b"\x80\x04\x95", Malformed),
+        (b"\xef\xbb\xbf" + changed(), Malformed),
+        (changed(string="\ud800"), Malformed),
+        (b'{"string": "\xff"}', Malformed),
+        (b"[" * 100_000, Malformed),
+        (b'{"a":' * 100_000, Malformed),
+        (b"[" * 150 + b"]" * 150, InvalidInput),
+        (with_text("float", "1" * 5_000), Malformed),
+        (b"[]", InvalidInput),
+        (b"null", InvalidInput),
+        (b"3", InvalidInput),
+        (b'"text"', InvalidInput),
+        (b"[1, 2]", InvalidInput),
+        (b"[[]]", InvalidInput),
+        (b"{}", InvalidInput),
+        (changed(extra=1), InvalidInput),
+        (b'{"int": 1, ' + changed()[1:], InvalidInput),
+        (b'{"maybe": NaN, "maybe": NaN}', Malformed),
+        (b"[" + b"1," * 1_000_001 + b"1]", TooLarge),
+    ],
+)
 def test_documents_that_are_no_rows(body: bytes, error: type[QuarterdeckError]) -> None:
     """Each has its 4xx, none gets further."""
     with pytest.raises(error):
@@ -156,13 +212,19 @@ values: dict[FeatureType, st.SearchStrategy[Any]] = {
 }
 
 
-@given(st.lists(st.fixed_dictionaries({**{kind: values[kind] for kind in TYPES}, "maybe": st.none() | values["float"]}), min_size=1, max_size=5))
+columns: dict[str, st.SearchStrategy[Any]] = {kind: values[kind] for kind in TYPES}
+documents = st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(
+    lambda value: json.dumps(value).encode()
+)
+
+
+@given(st.lists(st.fixed_dictionaries({**columns, "maybe": st.none() | values["float"]}), min_size=1, max_size=5))
 def test_whatever_fits_the_schema_arrives_unchanged(rows: list[dict[str, Any]]) -> None:
     """Any rows of the schema's types survive the way through JSON exactly."""
     assert BINDER.read(json.dumps(rows, ensure_ascii=False).encode())[0] == rows
 
 
-@given(st.binary(max_size=200) | st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(lambda v: json.dumps(v).encode()))
+@given(st.binary(max_size=200) | documents)
 def test_whatever_else_arrives_is_refused_by_name(body: bytes) -> None:
     """No bytes at all make anything but one of our refusals."""
     with pytest.raises((InvalidInput, Malformed, TooLarge)):

@@ -49,9 +49,6 @@ def main() -> int:
 
 
 def _serve(packages: Packages, shipper: Shipper) -> None:
-    # uvicorn raises the signal that ended it once more when it is done; by then the tail has not been shipped yet.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
         create_app(packages, shipper),
         loop="asyncio",
@@ -61,8 +58,16 @@ def _serve(packages: Packages, shipper: Shipper) -> None:
         lifespan="off",
         ws="none",
     )
+    server = uvicorn.Server(config)
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    # uvicorn raises the signal that ended it once more when it is done; by then the tail has not been shipped yet.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     with _listener() as listener:
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 def _listener() -> socket.socket:

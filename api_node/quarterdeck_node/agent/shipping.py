@@ -176,8 +176,10 @@ class Shipper:
             log.exception("a spool file cannot be converted")
             self._set_aside(path, data)
             made = []
-        for file in made:
-            self._storage().put(file.key, file.data)
+        if made:
+            storage = self._storage()
+            for file in made:
+                storage.put(file.key, file.data)
         path.unlink(missing_ok=True)
         shipped, sent = self.shipped, sum(len(file.data) for file in made)
         self._count(files=shipped.files + 1, objects=shipped.objects + len(made), bytes=shipped.bytes + sent)

@@ -24,6 +24,7 @@ from quarterdeck.manifest import MANIFEST, Manifest
 
 PLACE = "trial load"
 _OUT_OF_MEMORY = 75
+_OURS = ("AWS_", "QUARTERDECK_")
 
 
 class Tried(NamedTuple):
@@ -50,7 +51,8 @@ def try_load(manifest: Manifest, folder: Path, *, allow_code: bool, seconds: flo
         "folder": str(folder.resolve()), "digest": manifest.digest, "allow_code": allow_code,
         "memory_bytes": memory_bytes, "parent": os.getpid(),
     }  # fmt: skip
-    child = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", __name__]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environ(manifest))
     try:
         raw, _ = child.communicate(json.dumps(question).encode(), timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -69,6 +71,12 @@ def try_load(manifest: Manifest, folder: Path, *, allow_code: bool, seconds: flo
         raise PackageRefused(kind="package", name=manifest.model, **answer["refused"])
     except (ValueError, TypeError, KeyError):
         raise _failed(manifest, f"ended with status {child.returncode} and said nothing") from None
+
+
+def _environ(manifest: Manifest) -> dict[str, str]:
+    """Our environment without what belongs to the agent alone: a package that may run code need not see the store's keys."""
+    needed = set(manifest.environment.variables)
+    return {name: value for name, value in os.environ.items() if name in needed or not name.startswith(_OURS)}
 
 
 def main() -> None:

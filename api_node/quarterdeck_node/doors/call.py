@@ -75,6 +75,7 @@ class Call:
 
     def secret(self) -> str:
         """The API key that was sent, if any."""
+        # A scheme that is not ours leaves the other header free to carry the key.
         kind, _, token = self.header(b"authorization").partition(" ")
         return token.strip() if kind.lower() == "bearer" else self.header(b"x-api-key")
 
@@ -102,8 +103,12 @@ class Call:
         """
         caller_id = self.header(b"x-request-id")
         if len(caller_id) > _MAX_CALLER_ID or not (caller_id.isascii() and caller_id.isprintable()):
-            raise InvalidInput(f"x-request-id must have at most {_MAX_CALLER_ID} printable ASCII characters.",
-                               code="request-id-invalid", kind="header", name="x-request-id")
+            raise InvalidInput(
+                f"x-request-id must have at most {_MAX_CALLER_ID} printable ASCII characters.",
+                code="request-id-invalid",
+                kind="header",
+                name="x-request-id",
+            )
         return Context(self.request_id, door, self.started, caller_id, self.key_id)
 
     async def predict(self, snapshot: Snapshot, rows: list[Any], door: Protocol) -> Predicted:
@@ -129,6 +134,7 @@ class Call:
             raise Unsupported("This door does not read that content type.", hint=f"Send {' or '.join(media)}.")
         if self.header(b"content-encoding").lower() not in ("", "identity"):
             raise Unsupported("Compressed requests are not read.", code="encoding-unsupported", hint="Send the body as it is.")
+        # Refused before a byte of it is read; what is declared wrongly is counted below.
         declared = self.header(b"content-length")
         if declared.isdigit() and int(declared[:20]) > MAX_BODY:
             raise _too_large()
@@ -151,6 +157,7 @@ class Call:
                 raise _too_large()
             parts.append(part)
             if not message.get("more_body"):
+                # Only now can the connection carry another request.
                 self.body_read = True
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 

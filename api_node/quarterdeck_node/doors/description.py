@@ -18,8 +18,13 @@ _TYPES: dict[str, dict[str, str]] = {
     "datetime": {"type": "string", "format": "date-time"},
 }
 _REFUSALS = {
-    "400": "Not JSON.", "401": "No usable key.", "403": "The key does not open this deployment.", "413": "Too large.",
-    "415": "Not `application/json`.", "422": "The records do not fit the schema.", "500": "The model failed.",
+    "400": "Not JSON.",
+    "401": "No usable key.",
+    "403": "The key does not open this deployment.",
+    "413": "Too large.",
+    "415": "Not `application/json`.",
+    "422": "The records do not fit the schema.",
+    "500": "The model failed.",
     "503": "Not ready, or too busy.",
 }
 
@@ -31,13 +36,18 @@ def openapi(base_url: str, slots: Sequence[Slot]) -> dict[str, Any]:
         base_url: where callers reach the node.
         slots: the deployments to describe; those that answer nothing yet are left out.
     """
+    # A schema is known only where something answers.
     lives = [slot.live for slot in slots if slot.live is not None]
     paths: dict[str, Any] = {}
     for live in lives:
         paths[f"/deployments/{live.plan.name}/predict"] = {"post": _predict(live)}
         paths[f"/v2/models/{live.plan.name}/infer"] = {"post": _infer(live)}
-    for path, summary in (("/live", "Whether the process answers"), ("/ready", "Whether everything that shall answer can"),
-                          ("/metrics", "Prometheus metrics"), ("/deployments", "What is deployed here")):
+    for path, summary in (
+        ("/live", "Whether the process answers"),
+        ("/ready", "Whether everything that shall answer can"),
+        ("/metrics", "Prometheus metrics"),
+        ("/deployments", "What is deployed here"),
+    ):
         paths[path] = {"get": {"summary": summary, "security": [], "responses": {"200": {"description": "OK"}}}}
     return {
         "openapi": "3.1.0",
@@ -46,8 +56,10 @@ def openapi(base_url: str, slots: Sequence[Slot]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": {**{_name(live): record(live.resident.manifest.data_schema) for live in lives}, "Problem": _PROBLEM},
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"},
-                                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
         },
         "security": [{"bearer": []}, {"key": []}],
     }
@@ -55,14 +67,19 @@ def openapi(base_url: str, slots: Sequence[Slot]) -> dict[str, Any]:
 
 def record(schema: Schema) -> dict[str, Any]:
     """JSON schema of one record."""
-    return {"type": "object", "additionalProperties": False, "required": schema.names,
-            "properties": {feature.name: _property(feature) for feature in schema.features}}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": schema.names,
+        "properties": {feature.name: _property(feature) for feature in schema.features},
+    }
 
 
 def _property(feature: Feature) -> dict[str, Any]:
     found: dict[str, Any] = dict(_TYPES[feature.type])
     if feature.nullable:
         found["type"] = [found["type"], "null"]
+    # Examples and not an enum: unseen categories are legal.
     if feature.categories:
         found["examples"] = feature.categories[:20]
     said = [feature.description] if feature.description else []
@@ -92,8 +109,10 @@ def _operation(live: Live, summary: str, content: dict[str, Any], answer: dict[s
     refusals = {status: {"description": said, "content": problem} for status, said in _REFUSALS.items()}
     answered = {"description": "One prediction per record.", "content": {"application/json": {"schema": answer}}}
     return {
-        "summary": summary, "operationId": summary.lower().replace(" ", "-").translate({ord("("): None, ord(")"): None}),
-        "description": live.resident.manifest.description, "tags": [live.plan.name],
+        "summary": summary,
+        "operationId": summary.lower().replace(" ", "-").translate({ord("("): None, ord(")"): None}),
+        "description": live.resident.manifest.description,
+        "tags": [live.plan.name],
         "requestBody": {"required": True, "content": content},
         "responses": {"200": answered, **refusals},
         **({"security": []} if live.plan.access == "public" else {}),
@@ -106,16 +125,33 @@ def _answer(schema: Schema) -> dict[str, Any]:
     if schema.classes:
         one["scores"] = {"type": "object", "additionalProperties": number}
     text, whole = {"type": "string"}, {"type": "integer"}
-    properties = {"request_id": text, "deployment": text, "model": text, "version": whole, "digest": text, "revision": whole,
-                  "predictions": {"type": "array", "items": {"type": "object", "properties": one, "required": list(one)}}}
+    properties = {
+        "request_id": text,
+        "deployment": text,
+        "model": text,
+        "version": whole,
+        "digest": text,
+        "revision": whole,
+        "predictions": {"type": "array", "items": {"type": "object", "properties": one, "required": list(one)}},
+    }
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 _PROBLEM = {
-    "type": "object", "description": "RFC 9457 problem details.", "required": ["type", "title", "status", "detail", "code"],
-    "properties": {"type": {"type": "string"}, "title": {"type": "string"}, "status": {"type": "integer"},
-                   "detail": {"type": "string"}, "code": {"type": "string"}, "hint": {"type": "string"},
-                   "row": {"type": "integer"}, "column": {"type": "string"}, "request_id": {"type": "string"}},
+    "type": "object",
+    "description": "RFC 9457 problem details.",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string"},
+        "hint": {"type": "string"},
+        "row": {"type": "integer"},
+        "column": {"type": "string"},
+        "request_id": {"type": "string"},
+    },
 }
 
 

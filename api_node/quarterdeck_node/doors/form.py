@@ -20,8 +20,10 @@ from quarterdeck_node.predictor import Predicted, Slot, Snapshot
 
 _FIELD = "feature:"
 _MAX_FIELDS = 2_000
-_POLICY = (b"content-security-policy",
-           b"default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+_POLICY = (
+    b"content-security-policy",
+    b"default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+)
 _SNIFF = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 _HEADERS = (_POLICY, (b"cache-control", b"no-store"), *_SNIFF)
 _PAGES = files("quarterdeck_node.doors") / "pages"
@@ -32,8 +34,11 @@ _STYLE = (_PAGES / "style.css").read_bytes()
 def visible(call: Call) -> list[Slot]:
     """The deployments that this caller may ask, by name."""
     secret = call.secret()
-    return [slot for _, slot in sorted(call.node.predictor.slots.items())
-            if call.node.keyring.allows(secret, slot.plan, "predict", "read")]
+    return [
+        slot
+        for _, slot in sorted(call.node.predictor.slots.items())
+        if call.node.keyring.allows(secret, slot.plan, "predict", "read")
+    ]
 
 
 async def style(call: Call) -> Reply:
@@ -44,11 +49,14 @@ async def style(call: Call) -> Reply:
 async def docs(call: Call) -> Reply:
     """Everything that is deployed here and open to this caller."""
     slots = visible(call)
+    # That there are more is no secret; which ones they are is.
     hidden = len(call.node.predictor.slots) - len(slots)
     parts = [_described(call, slot) for slot in slots]
     if hidden:
-        parts.append("<p>Further deployments need an API key; open their form under "
-                     "<code>/deployments/&lt;name&gt;/form</code> and give it there.</p>")
+        parts.append(
+            "<p>Further deployments need an API key; open their form under "
+            "<code>/deployments/&lt;name&gt;/form</code> and give it there.</p>"
+        )
     if not call.node.predictor.slots:
         parts.append("<p>Nothing is deployed here yet.</p>")
     return _page("API node", "\n".join(parts) + '\n<p><a href="/openapi.json">OpenAPI document</a></p>')
@@ -91,6 +99,7 @@ def _fields(body: bytes) -> dict[str, str]:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
     except ValueError:
         raise Malformed("The body is not a form that can be read.") from None
+    # Fields come from people and from programs that play people: the same limits as everywhere.
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise Malformed("A field appears twice in the form.", code="duplicate-name")
@@ -99,11 +108,13 @@ def _fields(body: bytes) -> dict[str, str]:
 
 def _record(schema: Schema, texts: dict[str, str]) -> dict[str, Any]:
     """Typed values of the texts; what does not read as its type stays a text and is refused by the schema."""
+    # Nothing is guessed: a text that is no number stays a text, and the schema refuses it by name.
     known = {feature.name: feature for feature in schema.features}
     return {name: _value(known[name], text) if name in known else text for name, text in texts.items()}
 
 
 def _value(feature: Feature, text: str) -> Scalar:
+    # An empty field is the only way in which a form can say null.
     if text == "" and feature.nullable:
         return None
     if feature.type in ("string", "datetime"):
@@ -127,8 +138,10 @@ def _form(snapshot: Snapshot, texts: dict[str, str], key: str) -> str:
 
 
 def _key_input(key: str) -> str:
-    return ('<p class="field"><label for="key">API key</label>'
-            f'<input id="key" name="key" type="password" autocomplete="off" required value="{escape(key)}"></p>')
+    return (
+        '<p class="field"><label for="key">API key</label>'
+        f'<input id="key" name="key" type="password" autocomplete="off" required value="{escape(key)}"></p>'
+    )
 
 
 def _input(feature: Feature, text: str) -> str:
@@ -155,18 +168,24 @@ def _input(feature: Feature, text: str) -> str:
 def _answered(call: Call, predicted: Predicted, row: Row) -> str:
     snapshot, answer = predicted.snapshot, predicted.answers[0]
     classes = snapshot.resident.manifest.data_schema.classes
-    scores = "".join(f"<tr><th>{escape(label_text(label))}</th><td>{score:.6g}</td></tr>"
-                     for label, score in zip(classes, answer.scores, strict=False))
-    what = (f"{escape(str(snapshot.ref))}, revision {snapshot.plan.revision}, <code>{snapshot.ref.digest[:19]}…</code>, "
-            f"request <code>{call.request_id}</code>")
-    return (f'<section class="answer" role="status"><h2>{escape(label_text(answer.prediction))}</h2>'
-            f"<table>{scores}</table><p>{what}</p></section><h3>The same in a terminal</h3>"
-            f"<pre><code>{escape(_curl(call, snapshot, row))}</code></pre>")
+    scores = "".join(
+        f"<tr><th>{escape(label_text(label))}</th><td>{score:.6g}</td></tr>"
+        for label, score in zip(classes, answer.scores, strict=False)
+    )
+    what = (
+        f"{escape(str(snapshot.ref))}, revision {snapshot.plan.revision}, <code>{snapshot.ref.digest[:19]}…</code>, "
+        f"request <code>{call.request_id}</code>"
+    )
+    return (
+        f'<section class="answer" role="status"><h2>{escape(label_text(answer.prediction))}</h2>'
+        f"<table>{scores}</table><p>{what}</p></section><h3>The same in a terminal</h3>"
+        f"<pre><code>{escape(_curl(call, snapshot, row))}</code></pre>"
+    )
 
 
 def _curl(call: Call, snapshot: Snapshot, row: Row) -> str:
     url = f"{call.node.settings.base_url}/deployments/{snapshot.plan.name}/predict"
-    key = "" if snapshot.plan.access == "public" else " \\\n  -H \"X-API-Key: $KEY\""
+    key = "" if snapshot.plan.access == "public" else ' \\\n  -H "X-API-Key: $KEY"'
     body = shlex.quote(json.dumps(row, ensure_ascii=False))
     return f"curl -s {shlex.quote(url)}{key} \\\n  -H 'content-type: application/json' \\\n  -d {body}"
 
@@ -179,12 +198,16 @@ def _described(call: Call, slot: Slot) -> str:
     golden = manifest.golden[0].row
     features = "".join(
         f"<tr><td><code>{escape(feature.name)}</code></td><td>{feature.type}</td><td>{'yes' if feature.nullable else 'no'}</td>"
-        f"<td>{escape(feature.description)}</td></tr>" for feature in manifest.data_schema.features)
+        f"<td>{escape(feature.description)}</td></tr>"
+        for feature in manifest.data_schema.features
+    )
     snapshot = Snapshot(slot.live.plan, slot.live.resident)
-    return (f'<section><h2>{name}</h2><p>{escape(manifest.description)}</p><p>{escape(str(slot.live.resident.ref))}, '
-            f'revision {slot.live.plan.revision}. <a href="/deployments/{name}/form">Try it</a></p>'
-            f"<table><tr><th>feature</th><th>type</th><th>may be null</th><th></th></tr>{features}</table>"
-            f"<pre><code>{escape(_curl(call, snapshot, golden))}</code></pre></section>")
+    return (
+        f"<section><h2>{name}</h2><p>{escape(manifest.description)}</p><p>{escape(str(slot.live.resident.ref))}, "
+        f'revision {slot.live.plan.revision}. <a href="/deployments/{name}/form">Try it</a></p>'
+        f"<table><tr><th>feature</th><th>type</th><th>may be null</th><th></th></tr>{features}</table>"
+        f"<pre><code>{escape(_curl(call, snapshot, golden))}</code></pre></section>"
+    )
 
 
 def _asks_for_key(call: Call, error: QuarterdeckError) -> Reply:

@@ -16,16 +16,19 @@ async def answer(call: Call) -> Reply:
     if snapshot.plan.role != "challenger":
         raise NotFound("This node is not the challenger of this deployment.", kind="deployment", name=call.name)
     bound = snapshot.resident.binder.each(_rows(parse(body)))
+    # Main bound these rows to its own schema; one that does not fit the challenger's is that one row's matter.
     good = [row for row in bound if not isinstance(row, InvalidInput)]
     answers: list[Any] = []
     try:
         given = iter((await call.predict(snapshot, good, "mirror")).answers if good else [])
         answers = [{"error": row.code} if isinstance(row, InvalidInput) else next(given) for row in bound]
+    # Said per row, in a good answer: for main the challenger has answered.
     except ModelFailed as error:
         answers = [{"error": row.code if isinstance(row, InvalidInput) else error.code} for row in bound]
     ref = snapshot.ref
-    return json_reply({"model": ref.model, "version": ref.version, "digest": ref.digest,
-                       "revision": snapshot.plan.revision, "answers": answers})
+    return json_reply(
+        {"model": ref.model, "version": ref.version, "digest": ref.digest, "revision": snapshot.plan.revision, "answers": answers}
+    )
 
 
 def _rows(document: Any) -> list[Any]:

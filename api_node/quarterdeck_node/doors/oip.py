@@ -20,8 +20,11 @@ from quarterdeck_node.predictor import Predicted, Resident, Snapshot
 _INTEGERS = frozenset(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
 _FLOATS = frozenset({"FP16", "FP32", "FP64"})
 _TAKEN: dict[FeatureType, frozenset[str]] = {
-    "float": _FLOATS, "int": _INTEGERS, "boolean": frozenset({"BOOL"}),
-    "string": frozenset({"BYTES"}), "datetime": frozenset({"BYTES"}),
+    "float": _FLOATS,
+    "int": _INTEGERS,
+    "boolean": frozenset({"BOOL"}),
+    "string": frozenset({"BYTES"}),
+    "datetime": frozenset({"BYTES"}),
 }
 _SAID: dict[FeatureType, str] = {"float": "FP64", "int": "INT64", "boolean": "BOOL", "string": "BYTES", "datetime": "BYTES"}
 _Parameters = dict[str, str | int | float | bool]
@@ -71,8 +74,13 @@ async def models(call: Call) -> Reply:
     """The deployments that this caller may ask."""
     secret = call.secret()
     slots = call.node.predictor.slots
-    return json_reply({"models": [name for name, slot in sorted(slots.items())
-                                  if call.node.keyring.allows(secret, slot.plan, "predict", "read")]})
+    return json_reply(
+        {
+            "models": [
+                name for name, slot in sorted(slots.items()) if call.node.keyring.allows(secret, slot.plan, "predict", "read")
+            ]
+        }
+    )
 
 
 async def metadata(call: Call) -> Reply:
@@ -80,13 +88,15 @@ async def metadata(call: Call) -> Reply:
     snapshot = call.take(_version(call))
     schema = snapshot.resident.manifest.data_schema
     versions = sorted({*(call.slot.versions if call.slot else ()), snapshot.ref.version})
-    return json_reply({
-        "name": call.name,
-        "versions": [str(version) for version in versions],
-        "platform": f"quarterdeck_{snapshot.resident.manifest.form}",
-        "inputs": [{"name": feature.name, "datatype": _SAID[feature.type], "shape": [-1]} for feature in schema.features],
-        "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in _outputs(schema)],
-    })
+    return json_reply(
+        {
+            "name": call.name,
+            "versions": [str(version) for version in versions],
+            "platform": f"quarterdeck_{snapshot.resident.manifest.form}",
+            "inputs": [{"name": feature.name, "datatype": _SAID[feature.type], "shape": [-1]} for feature in schema.features],
+            "outputs": [{"name": name, "datatype": datatype, "shape": shape} for name, datatype, shape in _outputs(schema)],
+        }
+    )
 
 
 async def model_ready(call: Call) -> Reply:
@@ -140,6 +150,7 @@ def _parse(body: bytes) -> _Request:
 
 def _rows(tensors: list[_Tensor], schema: Schema) -> list[dict[str, Any]]:
     """Rows of the request's tensors; every input is used, and none may be missing."""
+    # A single [n, 1] tensor of a one-feature model is both forms; its name does not matter then.
     if len(tensors) == 1 and len(tensors[0].shape) == 2 and (tensors[0].shape[1] > 1 or len(schema.features) == 1):
         return _matrix(tensors[0], schema)
     columns = {tensor.name: _column(tensor, schema) for tensor in tensors}
@@ -149,6 +160,7 @@ def _rows(tensors: list[_Tensor], schema: Schema) -> list[dict[str, Any]]:
     if missing:
         name = missing[0]
         raise InvalidInput(f"Input {name} is missing.", kind="input", name=name, extra={"column": name, "row": 0})
+    # Never cut to the shortest: that would pair values of different rows.
     lengths = {len(column) for column in columns.values()}
     if len(lengths) != 1:
         raise InvalidInput("The inputs have different numbers of rows.", kind="input")
@@ -160,20 +172,35 @@ def _column(tensor: _Tensor, schema: Schema) -> list[Any]:
     if feature is None:
         name = tensor.name[:64]
         raise InvalidInput(f"Input {name} is not a feature of this model.", kind="input", name=name, extra={"column": name})
+    # An INT64 tensor for a float feature is nearly always a column that was mixed up.
     if tensor.datatype not in _TAKEN[feature.type]:
-        raise InvalidInput(f"Input {feature.name} must have datatype {_SAID[feature.type]}.", code="datatype-mismatch",
-                           kind="input", name=feature.name, extra={"column": feature.name})
+        raise InvalidInput(
+            f"Input {feature.name} must have datatype {_SAID[feature.type]}.",
+            code="datatype-mismatch",
+            kind="input",
+            name=feature.name,
+            extra={"column": feature.name},
+        )
     if len(tensor.shape) == 2 and tensor.shape[1] != 1:
-        raise InvalidInput(f"Input {feature.name} must have shape [n] or [n, 1].", code="shape-mismatch",
-                           kind="input", name=feature.name, extra={"column": feature.name})
+        raise InvalidInput(
+            f"Input {feature.name} must have shape [n] or [n, 1].",
+            code="shape-mismatch",
+            kind="input",
+            name=feature.name,
+            extra={"column": feature.name},
+        )
     return _flat(tensor)
 
 
 def _matrix(tensor: _Tensor, schema: Schema) -> list[dict[str, Any]]:
     """One tensor for all features, in the schema's order."""
     if any(feature.type not in ("float", "int") for feature in schema.features):
-        raise InvalidInput("A single tensor works only where every feature is a number.", code="shape-mismatch", kind="input",
-                           hint="Send one input per feature; GET the model's metadata for their names.")
+        raise InvalidInput(
+            "A single tensor works only where every feature is a number.",
+            code="shape-mismatch",
+            kind="input",
+            hint="Send one input per feature; GET the model's metadata for their names.",
+        )
     width = len(schema.features)
     if tensor.shape[1] != width:
         raise InvalidInput(f"The tensor must have shape [n, {width}].", code="shape-mismatch", kind="input")
@@ -195,18 +222,25 @@ def _flat(tensor: _Tensor) -> list[Any]:
     if tensor.shape[0] > MAX_ROWS:
         raise TooLarge(f"More than {MAX_ROWS:,} rows in one request.", code="too-many-rows")
     data = tensor.data
+    # Nested data is flattened once; whatever is nested deeper is no scalar and is refused by the schema.
     if data and isinstance(data[0], list):
         data = [value for part in data for value in (part if isinstance(part, list) else [part])]
     expected = tensor.shape[0] * (tensor.shape[1] if len(tensor.shape) == 2 else 1)
     if len(data) != expected:
         name = tensor.name[:64]
-        raise InvalidInput(f"Input {name} has {len(data)} elements where its shape has {expected}.", code="shape-mismatch",
-                           kind="input", name=name, extra={"column": name})
+        raise InvalidInput(
+            f"Input {name} has {len(data)} elements where its shape has {expected}.",
+            code="shape-mismatch",
+            kind="input",
+            name=name,
+            extra={"column": name},
+        )
     return data
 
 
 def _outputs(schema: Schema) -> list[tuple[str, str, list[int]]]:
     kinds = {bool: "BOOL", int: "INT64", float: "FP64"}
+    # bool is a kind of int in Python: compared by exact type.
     types = {type(label) for label in schema.classes}
     datatype = "FP64" if not types else kinds.get(next(iter(types)), "BYTES") if len(types) == 1 else "BYTES"
     found: list[tuple[str, str, list[int]]] = [("prediction", datatype, [-1])]

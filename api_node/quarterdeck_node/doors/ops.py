@@ -19,10 +19,16 @@ async def live(call: Call) -> Reply:
 
 async def ready(call: Call) -> Reply:
     """200 when everything that shall answer can. Draining changes nothing here: the door is open to the end."""
+    # Never load, store, plan server or challenger: none of them keeps this node from answering.
     missing = call.node.missing()
     if missing:
-        raise NotReady(missing[0], kind="node", name=call.node.settings.node, extra={"missing": missing},
-                       hint="Look at the deployment's versions in the deployer.")
+        raise NotReady(
+            missing[0],
+            kind="node",
+            name=call.node.settings.node,
+            extra={"missing": missing},
+            hint="Look at the deployment's versions in the deployer.",
+        )
     return json_reply({"ready": True, "node": call.node.settings.node, "draining": call.node.draining})
 
 
@@ -59,12 +65,23 @@ async def describe(call: Call) -> Reply:
 
 def _summary(slot: Slot) -> dict[str, Any]:
     plan = slot.plan
-    found: dict[str, Any] = {"name": plan.name, "project": plan.project, "stage": plan.stage, "role": plan.role,
-                             "access": plan.access, "answers": slot.live is not None}
+    found: dict[str, Any] = {
+        "name": plan.name,
+        "project": plan.project,
+        "stage": plan.stage,
+        "role": plan.role,
+        "access": plan.access,
+        "answers": slot.live is not None,
+    }
     if slot.live is not None:
         ref = slot.live.resident.ref
-        found |= {"model": ref.model, "version": ref.version, "digest": ref.digest, "revision": slot.live.plan.revision,
-                  "versions": sorted({*slot.versions, ref.version})}
+        found |= {
+            "model": ref.model,
+            "version": ref.version,
+            "digest": ref.digest,
+            "revision": slot.live.plan.revision,
+            "versions": sorted({*slot.versions, ref.version}),
+        }
     return found
 
 

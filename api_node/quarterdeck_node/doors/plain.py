@@ -11,6 +11,7 @@ from quarterdeck_node.predictor import Predicted
 async def predict(call: Call) -> Reply:
     """Answer records by name and schema."""
     body = await call.body("application/json")
+    # After the body is here: however slowly it came, the newest version answers.
     snapshot = call.take()
     rows, _ = snapshot.resident.binder.read(body)
     return json_reply(document(call, await call.predict(snapshot, rows, "plain")))

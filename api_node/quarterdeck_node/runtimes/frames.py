@@ -19,6 +19,7 @@ def pack(document: dict[str, Any]) -> bytes:
 
 def read(stream: BinaryIO) -> dict[str, Any] | None:
     """The next document of a blocking stream; None at its end."""
+    # A short head is the end: the other side is gone.
     head = stream.read(HEAD.size)
     if len(head) < HEAD.size:
         return None

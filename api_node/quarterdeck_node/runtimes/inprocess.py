@@ -26,6 +26,7 @@ class InProcess:
 
     async def predict(self, rows: Sequence[Row]) -> list[Answer]:
         """See `Runtime.predict`. One row never waits for anything."""
+        # The common case has no await in it: no other request runs in between.
         if len(rows) <= CHUNK_ROWS:
             return self._run(rows)
         answers: list[Answer] = []
@@ -42,5 +43,6 @@ class InProcess:
             return self._model.predict(rows)
         except ModelFailed:
             raise
+        # Whatever a model raises is its failure, never the node's.
         except Exception as error:
             raise ModelFailed(f"The model raised {type(error).__name__}.") from error

@@ -71,6 +71,7 @@ class ModelProcess:
 
     async def predict(self, rows: Sequence[Row]) -> list[Answer]:
         """See `Runtime.predict`."""
+        # An empty queue takes any request, so the bound never refuses what fits the row limit.
         if self._rows and self._rows + len(rows) > QUEUE_ROWS:
             raise Overloaded("Too many rows wait for this model already.", hint="Try again in a second.")
         waiting = _Waiting(rows, asyncio.get_running_loop().create_future())
@@ -95,7 +96,7 @@ class ModelProcess:
             if batch:
                 await self._answer(batch)
             if self._process is None:
-                # Replaced at once, so that the next request need not wait for it. What fails here fails again, and by name, there.
+                # Replaced at once, lest the next request waits for it. What fails here fails again there, and by name.
                 with suppress(PackageRefused, ModelFailed):
                     await self._spawn()
             if not self._waiting:
@@ -108,6 +109,7 @@ class ModelProcess:
         while self._waiting and (not batch or taken + len(self._waiting[0].rows) <= limit):
             waiting = self._waiting.popleft()
             self._rows -= len(waiting.rows)
+            # A caller that left has cancelled its future: its rows are not computed.
             if not waiting.done.done():
                 batch.append(waiting)
                 taken += len(waiting.rows)
@@ -150,8 +152,11 @@ class ModelProcess:
     async def _spawn(self) -> None:
         await self._kill()
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "quarterdeck_node.runtimes.worker",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            sys.executable,
+            "-m",
+            "quarterdeck_node.runtimes.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
         reply = await self._exchange(self._question, LOAD_SECONDS)
         if "refused" in reply:
@@ -180,6 +185,7 @@ class ModelProcess:
         return found
 
     async def _kill(self) -> None:
+        # Forgotten first: nobody may write to it while it ends.
         process, self._process = self._process, None
         if process is None:
             return

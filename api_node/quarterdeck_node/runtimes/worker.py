@@ -53,6 +53,7 @@ def _load(question: dict[str, Any]) -> tuple[Model | None, dict[str, Any]]:
         return load(manifest, folder, allow_code=question["allow_code"]), {"ready": True}
     except PackageRefused as error:
         said = {"code": error.code, "detail": error.detail, "hint": error.hint, "extra": error.extra}
+    # Unpickling can raise anything at all.
     except Exception as error:
         said = {"code": "load-failed", "detail": f"Loading raised {type(error).__name__}.", "hint": "", "extra": {}}
     return None, {"refused": said}

@@ -13,7 +13,20 @@ from quarterdeck.client import Label, connect
 from quarterdeck.errors import InvalidInput
 from quarterdeck.schema import Row
 from quarterdeck_cli.commands.shared import Deployment
-from quarterdeck_cli.output import ABSENT, Column, Format, ListFormat, ListOutput, Output, age, note, show, show_list, spinner, word
+from quarterdeck_cli.output import (
+    ABSENT,
+    Column,
+    Format,
+    ListFormat,
+    ListOutput,
+    Output,
+    age,
+    note,
+    show,
+    show_list,
+    spinner,
+    word,
+)
 
 app = typer.Typer()
 predictions = typer.Typer(help="Look at recorded predictions.")
@@ -34,9 +47,13 @@ COLUMNS: list[Column] = [
 @app.command()
 def predict(
     name: Deployment,
-    file: Annotated[Path | None, typer.Argument(help="JSON file with one record or a list of them; stdin where left out.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="JSON file with one record or a list of them; stdin where left out.")
+    ] = None,
     row: Annotated[str, typer.Option("--row", help="One record as JSON.")] = "",
-    key_file: Annotated[Path | None, typer.Option("--key-file", help=f"File with an API key; else the variable {KEY_VARIABLE}.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help=f"File with an API key; else the variable {KEY_VARIABLE}.")
+    ] = None,
     output: Output = Format.table,
 ) -> None:
     """Ask a deployment for predictions.
@@ -64,7 +81,9 @@ def list_(
     """
     with connect() as client:
         found = client.predictions(name, limit)
-    show_list(found, COLUMNS, output, f"No recorded predictions of deployment/{name} yet; records reach the store after some seconds.")
+    show_list(
+        found, COLUMNS, output, f"No recorded predictions of deployment/{name} yet; records reach the store after some seconds."
+    )
     if len(found) == limit:
         note(f"the newest {limit} are shown; see more with --limit")
 
@@ -72,7 +91,12 @@ def list_(
 @feedback.command("send")
 def send(
     name: Deployment,
-    file: Annotated[Path, typer.Option("-f", "--file", help="JSON list, or JSON lines, of {row_id, value} or {caller_id, row, value}; `-` reads stdin.")],
+    file: Annotated[
+        Path,
+        typer.Option(
+            "-f", "--file", help="JSON list, or JSON lines, of {row_id, value} or {caller_id, row, value}; `-` reads stdin."
+        ),
+    ],
     output: Output = Format.table,
 ) -> None:
     """Tell the truth about predicted rows.
@@ -82,10 +106,15 @@ def send(
     labels = cast(list[Label], _objects(_text(file), str(file)))
     sums = {"accepted": 0, "replaced": 0}
     with connect() as client, spinner(f"sending {len(labels)} labels"):
+        # In parts: one request stays small, and a bad label costs only its own part.
         for start in range(0, len(labels), _BATCH):
-            answer = client.send_feedback(name, labels[start:start + _BATCH])
+            answer = client.send_feedback(name, labels[start : start + _BATCH])
             sums = {field: count + int(answer[field]) for field, count in sums.items()}
-    show(sums, output, [f"deployment/{name} labelled", f"{sums['accepted']} accepted, {sums['replaced']} of them replaced an earlier label"])
+    show(
+        sums,
+        output,
+        [f"deployment/{name} labelled", f"{sums['accepted']} accepted, {sums['replaced']} of them replaced an earlier label"],
+    )
 
 
 @app.command()
@@ -99,7 +128,11 @@ def performance(name: Deployment, output: Output = Format.table) -> None:
     lines = [f"deployment/{name}: {found['rows']} labelled rows"]
     for role in ("main", "challenger"):
         scores = found.get(role)
-        facts = "  ".join(f"{field} {word(value)}" for field, value in scores.items() if isinstance(value, float)) if scores else ABSENT
+        facts = (
+            "  ".join(f"{field} {word(value)}" for field, value in scores.items() if isinstance(value, float))
+            if scores
+            else ABSENT
+        )
         lines.append(f"{role:<10}  {'v' + str(scores['version']) if scores else '':<4}  {facts}".rstrip())
     show(found, output, lines)
 
@@ -124,17 +157,27 @@ def _text(file: Path) -> str:
 def _objects(text: str, source: str) -> list[Any]:
     """JSON objects: one, a list of them, or one a line."""
     try:
+        # Both forms are common in files; a text that is neither is told by its last failure.
         try:
             found = json.loads(text)
         except json.JSONDecodeError:
             found = [json.loads(line) for line in text.splitlines() if line.strip()]
     except json.JSONDecodeError as error:
-        raise InvalidInput(f"{source} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}.", code="malformed", kind="file",
-                           name=source, hint="Give one object, a list of objects, or one object a line.") from None
+        raise InvalidInput(
+            f"{source} is not JSON: {error.msg}, line {error.lineno}, column {error.colno}.",
+            code="malformed",
+            kind="file",
+            name=source,
+            hint="Give one object, a list of objects, or one object a line.",
+        ) from None
     found = found if isinstance(found, list) else [found]
     if not found or not all(isinstance(each, dict) for each in found):
-        raise InvalidInput(f"{source} holds no JSON objects.", kind="file", name=source,
-                           hint="Give one object, a list of objects, or one object a line.")
+        raise InvalidInput(
+            f"{source} holds no JSON objects.",
+            kind="file",
+            name=source,
+            hint="Give one object, a list of objects, or one object a line.",
+        )
     return found
 
 

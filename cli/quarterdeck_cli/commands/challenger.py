@@ -27,8 +27,13 @@ def set_(
     Example: quarterdeck challenger set late-flights 2
     """
     trust = "code" if trust_code else "data"
-    change(name, "challenged", output, timeout,
-           lambda client, wait: client.set_challenger(name, version, model, reason, wait, trust=trust))
+    change(
+        name,
+        "challenged",
+        output,
+        timeout,
+        lambda client, wait: client.set_challenger(name, version, model, reason, wait, trust=trust),
+    )
 
 
 @app.command()

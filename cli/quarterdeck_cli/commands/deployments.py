@@ -11,8 +11,8 @@ import typer
 from quarterdeck.client import Client, Done, connect
 from quarterdeck.errors import InvalidInput
 from quarterdeck.resources import ModelDeployment, read, read_file
-from quarterdeck_cli.commands.shared import Deployment, Reason, Timeout, change, ref
 from quarterdeck_cli.commands.completion import deployment_names
+from quarterdeck_cli.commands.shared import Deployment, Reason, Timeout, change, ref
 from quarterdeck_cli.output import Column, Format, ListFormat, ListOutput, Output, age, emit, note, show, show_list
 
 app = typer.Typer()
@@ -47,7 +47,9 @@ def apply(
 
 @app.command()
 def get(
-    name: Annotated[str, typer.Argument(help="Name of one deployment; all where left out.", autocompletion=deployment_names)] = "",
+    name: Annotated[
+        str, typer.Argument(help="Name of one deployment; all where left out.", autocompletion=deployment_names)
+    ] = "",
     output: ListOutput = ListFormat.table,
 ) -> None:
     """List deployments, or show one; `-o yaml` prints what `apply` takes.
@@ -103,7 +105,9 @@ def stop(name: Deployment, reason: Reason = "", timeout: Timeout = 60.0, output:
 @app.command()
 def rollback(
     name: Deployment,
-    to: Annotated[int | None, typer.Option("--to", min=1, help="Revision to restore; the last one with another main where left out.")] = None,
+    to: Annotated[
+        int | None, typer.Option("--to", min=1, help="Revision to restore; the last one with another main where left out.")
+    ] = None,
     reason: Reason = "",
     timeout: Timeout = 60.0,
     output: Output = Format.table,
@@ -125,6 +129,7 @@ def resource(found: dict[str, Any]) -> ModelDeployment:
     spec = {field: wish[field] for field in ("project", "description", "access", "records", "running")}
     main, challenger = wish["main"], wish["challenger"]
     spec["model"] = {"name": main["model"], "version": main["version"], "trust": main["trust"]}
+    # The document names what was resolved, so that it means the same elsewhere.
     if challenger:
         spec["challenger"] = {key: challenger[key] for key in ("model", "version", "trust")}
     return ModelDeployment.model_validate({"metadata": {"name": found["name"]}, "spec": spec})

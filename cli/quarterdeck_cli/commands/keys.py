@@ -37,6 +37,7 @@ def create(
     given = {"name": name, "project": project, "scopes": scopes or None, "days": days}
     with connect() as client:
         found = client.create_key({field: value for field, value in given.items() if value is not None})
+    # The secret stands alone on stdout, so that `> file` keeps just it.
     if output is Format.table:
         note(f"key/{found['id']} created; keep the secret now, it is not shown again")
         print(found["secret"])

@@ -12,22 +12,30 @@ from rich.status import Status
 
 from quarterdeck.client import connect
 from quarterdeck_cli import processes, start, tree
-from quarterdeck_cli.errors import StillRunning
 from quarterdeck_cli.commands.completion import deployment_names
+from quarterdeck_cli.errors import StillRunning
 from quarterdeck_cli.home import Home, Note
 from quarterdeck_cli.output import Format, Output, Stopwatch, emit, err, note, show, stdout
 from quarterdeck_cli.supervisor import Told
 
 app = typer.Typer()
-Folder = Annotated[Path, typer.Option("--dir", file_okay=False, help="Folder of the system; everything lies in its .quarterdeck/.")]
+Folder = Annotated[
+    Path, typer.Option("--dir", file_okay=False, help="Folder of the system; everything lies in its .quarterdeck/.")
+]
 
 
 @app.command()
 def up(
     folder: Folder = Path(),
-    port: Annotated[int, typer.Option("--port", help="Port of the deployer; the nodes take the next two. 0 picks free ones.")] = 8400,
-    store: Annotated[str, typer.Option("--store", help="Folder or s3:// URL for packages and records; a folder of its own where left out.")] = "",
-    ship_seconds: Annotated[float, typer.Option("--ship-seconds", min=0.1, max=3600, help="Longest time that a record waits to be shipped.")] = 5.0,
+    port: Annotated[
+        int, typer.Option("--port", help="Port of the deployer; the nodes take the next two. 0 picks free ones.")
+    ] = 8400,
+    store: Annotated[
+        str, typer.Option("--store", help="Folder or s3:// URL for packages and records; a folder of its own where left out.")
+    ] = "",
+    ship_seconds: Annotated[
+        float, typer.Option("--ship-seconds", min=0.1, max=3600, help="Longest time that a record waits to be shipped.")
+    ] = 5.0,
     output: Output = Format.table,
 ) -> None:
     """Start a whole system in a folder and keep it up until Ctrl-C.
@@ -40,6 +48,7 @@ def up(
         def waiting(names: Sequence[str]) -> None:
             said = f"starting: waiting for {', '.join(names)}" if names else "everything answers"
             shown.update(said)
+            # A redrawn line is nothing in a log file; there each step gets a line of its own.
             if not err.is_terminal:
                 note(said)
 
@@ -65,14 +74,22 @@ def down(
     Example: quarterdeck down --dir ./flights
     """
     running = Home(folder).note()
+    # Signalled by pid and start time: a note of a dead supervisor may carry a pid that lives on as somebody else.
     if running is None or not processes.send(running.supervisor, signal.SIGTERM):
         show({"stopped": False}, output, ["nothing runs here"])
         return
     note(f"stopping the supervisor, pid {running.supervisor.pid}")
     if processes.wait_gone([running.supervisor], timeout):
-        raise StillRunning(f"The supervisor, pid {running.supervisor.pid}, has not ended within {timeout:g} s.", kind="supervisor",
-                           hint="It goes on stopping; ask again, or read .quarterdeck/logs.")
-    show({"stopped": True, "pid": running.supervisor.pid}, output, ["system stopped", "everything is kept; start again with `quarterdeck up`"])
+        raise StillRunning(
+            f"The supervisor, pid {running.supervisor.pid}, has not ended within {timeout:g} s.",
+            kind="supervisor",
+            hint="It goes on stopping; ask again, or read .quarterdeck/logs.",
+        )
+    show(
+        {"stopped": True, "pid": running.supervisor.pid},
+        output,
+        ["system stopped", "everything is kept; start again with `quarterdeck up`"],
+    )
 
 
 @app.command()

@@ -54,7 +54,9 @@ def show_(name: ModelName, output: ListOutput = ListFormat.table) -> None:
 
 
 @app.command()
-def activate(name: ModelName, version: Annotated[int, typer.Argument(min=1, help="Number of the version.")], output: Output = Format.table) -> None:
+def activate(
+    name: ModelName, version: Annotated[int, typer.Argument(min=1, help="Number of the version.")], output: Output = Format.table
+) -> None:
     """Make a version the one that is used unless another one is named.
 
     Example: quarterdeck model activate late-flights 2

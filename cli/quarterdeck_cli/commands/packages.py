@@ -35,17 +35,25 @@ class FormChoice(StrEnum):
 @app.command()
 def build(
     name: Annotated[str, typer.Argument(help="Name of the model.")],
-    model: Annotated[Path, typer.Option("--model", help="Fitted model: a joblib or pickle file of your own, or a LightGBM text model.")],
+    model: Annotated[
+        Path, typer.Option("--model", help="Fitted model: a joblib or pickle file of your own, or a LightGBM text model.")
+    ],
     data: Annotated[Path, typer.Option("--data", help="Training rows with the target: .parquet or .csv.")],
     target: Annotated[str, typer.Option("--target", help="The target's column.")],
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write; NAME in this folder where left out.")] = None,
-    validation: Annotated[Path | None, typer.Option("--validation", help="Rows that the model has not seen: .parquet or .csv.")] = None,
+    validation: Annotated[
+        Path | None, typer.Option("--validation", help="Rows that the model has not seen: .parquet or .csv.")
+    ] = None,
     form: Annotated[FormChoice, typer.Option("--form", help="How to store the model.")] = FormChoice.auto,
-    trust: Annotated[str, typer.Option("--trust", help="`code` to store as joblib what skops does not know: loading runs code.")] = "",
+    trust: Annotated[
+        str, typer.Option("--trust", help="`code` to store as joblib what skops does not know: loading runs code.")
+    ] = "",
     description: Annotated[str, typer.Option("--description", help="One sentence for lists.")] = "",
     card: Annotated[Path | None, typer.Option("--card", help="Model card, Markdown.")] = None,
     run: Annotated[str, typer.Option("--run", help="Name of the training run.")] = "",
-    nullable: Annotated[list[str] | None, typer.Option("--nullable", help="Column that takes null although the data has none.")] = None,
+    nullable: Annotated[
+        list[str] | None, typer.Option("--nullable", help="Column that takes null although the data has none.")
+    ] = None,
     output: Output = Format.table,
 ) -> None:
     """Build a package from a model and data that lie in files.
@@ -58,8 +66,15 @@ def build(
     if trust not in ("", "data", "code"):
         raise InvalidInput("--trust takes `data` or `code`.", kind="option", name="--trust")
     folder = out or Path(name)
-    words = {"name": name, "form": str(form), "trust": trust or None, "description": description, "run": run,
-             "card": _read(card), "nullable": nullable or ()}
+    words = {
+        "name": name,
+        "form": str(form),
+        "trust": trust or None,
+        "description": description,
+        "run": run,
+        "card": _read(card),
+        "nullable": nullable or (),
+    }
     with spinner(f"building {name}: describing, proving, choosing golden rows"):
         built = from_files(model, data, target, validation_path=validation, **words)
         built.write(folder)
@@ -74,7 +89,9 @@ def inspect(folder: Folder, output: Output = Format.table) -> None:
     Example: quarterdeck package inspect ./late-flights -o json
     """
     manifest = package_files.read(folder)
-    features = [f"  {each.name}  {each.type}{'  null allowed' if each.nullable else ''}" for each in manifest.data_schema.features]
+    features = [
+        f"  {each.name}  {each.type}{'  null allowed' if each.nullable else ''}" for each in manifest.data_schema.features
+    ]
     show(manifest.model_dump(mode="json", by_alias=True), output, [*_summary(manifest), "features", *features])
 
 
@@ -87,12 +104,18 @@ def verify(folder: Folder, trust_code: TrustCode = False, output: Output = Forma
     manifest = package_files.read(folder)
     with spinner("verifying"):
         package_files.prove(folder, digest=manifest.digest, allow_code=trust_code)
-    show(_facts(manifest, folder), output,
-         [f"package/{manifest.model} verified", f"{len(manifest.files)} files, {len(manifest.golden)} golden rows, {manifest.digest}"])
+    show(
+        _facts(manifest, folder),
+        output,
+        [
+            f"package/{manifest.model} verified",
+            f"{len(manifest.files)} files, {len(manifest.golden)} golden rows, {manifest.digest}",
+        ],
+    )
 
 
 @app.command("test")
-def test_(folder: Folder, trust_code: TrustCode = False, output: Output = Format.table) -> None:
+def run_scenarios(folder: Folder, trust_code: TrustCode = False, output: Output = Format.table) -> None:
     """Prove a package and run its named scenarios.
 
     Example: quarterdeck package test ./late-flights
@@ -109,14 +132,19 @@ def test_(folder: Folder, trust_code: TrustCode = False, output: Output = Format
 @app.command()
 def push(
     folder: Folder,
-    to: Annotated[str, typer.Option("--to", help="Store to publish to, and nothing more; the running system's where left out.")] = "",
-    version: Annotated[int | None, typer.Option("--version", min=1, help="Number that it must get; the next free one where left out.")] = None,
+    to: Annotated[
+        str, typer.Option("--to", help="Store to publish to, and nothing more; the running system's where left out.")
+    ] = "",
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="Number that it must get; the next free one where left out.")
+    ] = None,
     output: Output = Format.table,
 ) -> None:
     """Publish a package and make it known to the running system.
 
     Example: quarterdeck package push ./late-flights
     """
+    # A store that is named may belong to no running system, so nothing is registered there.
     if to:
         with spinner("publishing"):
             ref = package_files.push(folder, open_storage(to), version)
@@ -146,7 +174,11 @@ def pull(
     target = folder or Path(f"{model}-{version}")
     with spinner(f"fetching {model} v{version}"):
         manifest = package_files.pull(open_storage(url), model, version, target)
-    show(_facts(manifest, target), output, [f"version/{model}-{version} fetched", f"{target}, {manifest.size} bytes, {manifest.digest}"])
+    show(
+        _facts(manifest, target),
+        output,
+        [f"version/{model}-{version} fetched", f"{target}, {manifest.size} bytes, {manifest.digest}"],
+    )
 
 
 def _store() -> str:
@@ -160,12 +192,21 @@ def _read(path: Path | None) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}.", kind="file", name=path.name, hint="Check the path.") from error
+        raise InvalidInput(
+            f"{path} cannot be read: {error.strerror}.", kind="file", name=path.name, hint="Check the path."
+        ) from error
 
 
 def _facts(manifest: Manifest, folder: Path) -> dict[str, object]:
-    return {"model": manifest.model, "digest": manifest.digest, "form": manifest.form, "trust": manifest.trust, "bytes": manifest.size,
-            "folder": str(folder), "metrics": manifest.metrics}
+    return {
+        "model": manifest.model,
+        "digest": manifest.digest,
+        "form": manifest.form,
+        "trust": manifest.trust,
+        "bytes": manifest.size,
+        "folder": str(folder),
+        "metrics": manifest.metrics,
+    }
 
 
 def _summary(manifest: Manifest) -> list[str]:

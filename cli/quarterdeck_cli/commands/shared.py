@@ -10,13 +10,15 @@ import typer
 from quarterdeck.client import Client, Done, connect
 from quarterdeck.errors import PackageRefused, QuarterdeckError
 from quarterdeck_cli.commands.completion import deployment_names, model_names
-from quarterdeck_cli.errors import StillRunning
-from quarterdeck_cli.output import ABSENT, Format, Stopwatch, next_step, show, spinner
+from quarterdeck_cli.errors import INTERRUPTED, StillRunning
+from quarterdeck_cli.output import ABSENT, Format, Stopwatch, next_step, note, show, spinner
 
 Deployment = Annotated[str, typer.Argument(help="Name of the deployment.", autocompletion=deployment_names)]
 ModelName = Annotated[str, typer.Argument(help="Name of the model.", autocompletion=model_names)]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the revision and in the audit log.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0, max=600, help="Seconds to wait until the nodes follow; 0: do not wait.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0, max=600, help="Seconds to wait until the nodes follow; 0: do not wait.")
+]
 
 
 def ref(version: dict[str, Any] | None) -> str:
@@ -39,8 +41,13 @@ def change(name: str, verb: str, form: Format, timeout: float, act: Callable[[Cl
     """
     watch = Stopwatch()
     with connect() as client:
-        with spinner(f"waiting until the nodes follow: deployment/{name}"):
-            done = act(client, timeout or None)
+        try:
+            with spinner(f"waiting until the nodes follow: deployment/{name}"):
+                done = act(client, timeout or None)
+        # The deployer has the change in its database; only the waiting can be interrupted.
+        except KeyboardInterrupt:
+            note(f"no longer waiting; the change goes on, look with `quarterdeck status {name}`")
+            raise typer.Exit(INTERRUPTED) from None
         seconds = watch.seconds
         after = client.deployment(name)
     effect = f"{pair(after['wish'])} in {seconds:.2f} s, revision {done['revision']}" if done["changed"] else done["note"]
@@ -52,11 +59,19 @@ def change(name: str, verb: str, form: Format, timeout: float, act: Callable[[Cl
 
 def _unfinished(name: str, done: Done, observed: dict[str, Any]) -> QuarterdeckError:
     """Why the nodes do not do what the newest revision says: they refuse it, or they need longer."""
-    about = {"kind": "deployment", "name": name}
+    about: dict[str, Any] = {"kind": "deployment", "name": name}
+    # Waiting longer would not help: a refusal ends with the next change only.
     refused = observed["hold"] or observed["failure"]
     if refused:
         serving = f" {ref(observed['main']['ref'])} serves on." if observed["main"] else ""
-        return PackageRefused(f"Revision {done['revision']} of deployment/{name} is refused: {refused['reason']}{serving}", code=refused["code"],
-                              hint=f"Mend and push a new version, or return with `quarterdeck rollback {name}`.", **about)
-    return StillRunning(f"The nodes have not taken over revision {done['revision']} of deployment/{name}. {done['note']}".strip(),
-                        hint=f"The change goes on; look with `quarterdeck status {name}`.", **about)
+        return PackageRefused(
+            f"Revision {done['revision']} of deployment/{name} is refused: {refused['reason']}{serving}",
+            code=refused["code"],
+            hint=f"Mend and push a new version, or return with `quarterdeck rollback {name}`.",
+            **about,
+        )
+    return StillRunning(
+        f"The nodes have not taken over revision {done['revision']} of deployment/{name}. {done['note']}".strip(),
+        hint=f"The change goes on; look with `quarterdeck status {name}`.",
+        **about,
+    )

@@ -17,8 +17,8 @@ SCHEMA_FILE = "schema.json"
 # The earliest moment that a zip archive can carry.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
-# What skops itself does not trust but a model of the three libraries legitimately consists of. Each was read:
-# constructing it or setting its state runs nothing that the archive chooses.
+# What skops itself does not trust but estimators of the three libraries consist of: found by writing each of scikit-learn's
+# and LightGBM's estimators, never by what somebody's package asked for. All are classes of those libraries' own.
 ALLOWED_TYPES = frozenset(
     {
         "collections.OrderedDict",

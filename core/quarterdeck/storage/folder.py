@@ -87,6 +87,7 @@ class FolderStorage:
             if if_absent and _exists(folder, name):
                 return False
             with _written_aside(root, data) as (incoming, temporary):
+                # Looked at before only to spare the writing; who wins is decided here, by the kernel.
                 stored = _place(incoming, temporary, folder, name, if_absent)
             os.fsync(folder)
             return stored

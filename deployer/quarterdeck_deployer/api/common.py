@@ -58,6 +58,7 @@ TheAuthor = Annotated[Author, Depends()]
 
 async def answer(deployer: Deployer, changed: Changed, wait: float) -> ActionAnswer:
     """Wait as long as the caller likes, then tell how far it is."""
+    # The action is committed by now: giving up waiting changes nothing about it.
     outcome = await deployer.applied(changed.deployment, changed.revision, wait)
     return ActionAnswer(
         deployment=changed.deployment,

@@ -26,6 +26,7 @@ def feedback(
     name: Name, body: Annotated[FeedbackInput, Body(examples=[_EXAMPLE])], deployer: TheDeployer, index: TheIndex
 ) -> FeedbackResult:
     """Say what turned out to be true of predicted rows. A correction replaces; one bad label refuses the whole call."""
+    # Challengers have the same classes (see require_pair), so main's schema judges for both.
     main = deployer.deployments.current(name).main
     schema = deployer.registry.version(main.model, main.version).manifest.data_schema
     return take(name, body, schema, index, deployer.writing)

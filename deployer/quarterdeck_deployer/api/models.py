@@ -45,6 +45,7 @@ def register(
 ) -> VersionView:
     """Register a package that lies in the store; 200 where it had been registered before."""
     registered = deployer.registry.register(model, body, author.act())
+    # Programs repeat requests after a lost answer; the second time is a success as well.
     response.status_code = 201 if registered.created else 200
     return registered.version
 

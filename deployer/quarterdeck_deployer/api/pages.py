@@ -40,6 +40,7 @@ async def health() -> Health:
 @router.get("/metrics", response_class=Response)
 def metrics(deployer: TheDeployer) -> Response:
     """Prometheus metrics."""
+    # A registry per scrape, not the global one: tests and processes with two deployers stay apart.
     registry = CollectorRegistry()
     registry.register(DeployerCollector(deployer))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
@@ -48,6 +49,7 @@ def metrics(deployer: TheDeployer) -> Response:
 @router.get("/login", response_class=HTMLResponse)
 async def login(deployer: TheDeployer, token: Annotated[str, Query(description="The admin token.")] = "") -> Response:
     """Exchange the admin token for a session cookie and go to the console."""
+    # The token stands in the address only for this one redirect; pages never see it again.
     if not same(token, deployer.tokens.admin):
         refused = '<p role="alert">This is not the admin token of this instance.</p>' if token else ""
         return HTMLResponse(_page("Log in", refused + _LOGIN), status_code=401)

@@ -38,6 +38,7 @@ def schemas(registry: Registry) -> SchemaOf:
     def schema_of(model: str, version: int) -> Schema | None:
         try:
             return registry.version(model, version).manifest.data_schema
+        # Records may outlive a registry that was set up anew.
         except NotFound:
             return None
 

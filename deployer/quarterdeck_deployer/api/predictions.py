@@ -24,6 +24,7 @@ class Predictions(Frozen):
 
 def _index(request: Request, deployer: TheDeployer) -> PredictionIndex:
     state = request.app.state
+    # Two first requests at once must not make two indexes.
     with _making:
         if not hasattr(state, "prediction_index"):
             state.prediction_index = PredictionIndex(deployer.storage, deployer.sessions, deployer.settings.data / "spill")
@@ -40,6 +41,7 @@ def newest_predictions(
     name: Name, deployer: TheDeployer, index: TheIndex, limit: Annotated[int, Query(ge=1, le=1000)] = 50
 ) -> Predictions:
     """The newest stored rows with main's and the challenger's answer and the truth; they arrive some seconds late."""
+    # Not found, rather than empty, where there is no such deployment.
     deployer.deployments.current(name)
     return Predictions(predictions=index.newest(name, limit))
 

@@ -68,6 +68,7 @@ async def _known(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
+    # Bytes that are no JSON are another mistake than JSON that says something impossible.
     if any(one["type"] == "json_invalid" for one in found):
         return problem_response(Malformed("The body is not JSON.", hint="Send a JSON object with content-type application/json."))
     # Only where and which rule: pydantic's own answer would repeat the input.
@@ -90,6 +91,7 @@ def _place(error: dict[str, Any]) -> dict[str, str]:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    # Starlette's own answers are plain text; programs read problem+json everywhere.
     if error.status_code == 404:
         return problem_response(NotFound("There is nothing at this path.", hint="See /docs for the routes there are."))
     answer = Malformed(str(error.detail), code="not-allowed" if error.status_code == 405 else "malformed").problem()

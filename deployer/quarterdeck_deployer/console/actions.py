@@ -32,6 +32,7 @@ Leaving = Annotated[str, Form(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 def _tickets(request: Request) -> Tickets:
+    # On the application, not in the module: two applications in one process share no tickets.
     state = request.app.state
     if not hasattr(state, "console_tickets"):
         state.console_tickets = Tickets()
@@ -45,6 +46,7 @@ TheTickets = Annotated[Tickets, Depends(_tickets)]
 @router.post("/deployments/{name}/swap")
 async def swap(request: Request, name: Name, leaving: Leaving, deployer: TheDeployer, why: Why = "") -> RedirectResponse:
     """Exchange main and challenger."""
+    # The digest that is left makes the second click of two a wish that is fulfilled already.
     act = Act(who=request.state.who, why=why)
     changed = await run_in_threadpool(deployer.deployments.swap, name, SwapInput(leaving=leaving, why=why), act)
     return await _done(deployer, changed)
@@ -65,6 +67,7 @@ async def rollback(
 async def try_it(request: Request, name: Name, deployer: TheDeployer) -> HTMLResponse:
     """Ask both roles one row."""
     typed = {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
+    # 422 tells programs and tests what the list on top tells people.
     form = await _asked(deployer, name, typed)
     return render("try.html", pages.TryPage(try_shell(name), name, form), 422 if form.problems else 200)
 
@@ -95,6 +98,7 @@ async def create_key(request: Request, deployer: TheDeployer, tickets: TheTicket
         problems = [f"{one['loc'][0]}: {one['msg']}" for one in error.errors(include_url=False, include_input=False)]
         page = await run_in_threadpool(keys_page, deployer, tickets.new(), 1)
         return render("keys.html", pages.KeysPage(page.shell, page.rows, page.ticket, problems=problems, typed=typed), 422)
+    # Only a form that is right uses its ticket up: a mistake may be corrected and sent again.
     if not tickets.use(typed.get("ticket", "")):
         raise Conflict(
             "This form was sent before, and the key that it made exists; its secret was in the first answer only.",
@@ -137,10 +141,13 @@ async def _asked(deployer: Deployer, name: str, typed: dict[str, str]) -> TryFor
     fields, row = trying.read(schema, typed)
     if any(one.problem for one in fields):
         return TryForm(fields=fields, target=schema.target)
+    # The deployer asks, not the browser: no key ever reaches the page, and no request leaves its origin.
     settings, tokens = deployer.settings, deployer.tokens
     doors = Doors(settings.main_url.rstrip("/"), settings.challenger_url.rstrip("/"), deployer.console_key, tokens.mirror)
+    # Nodes are neighbours: a proxy of the surroundings must not come between.
     async with httpx.AsyncClient(trust_env=False) as client:
         asked = [trying.ask_main(client, doors, name, row)]
+        # The scores are named by the challenger's own classes: their order may differ from main's.
         if wish.challenger is not None:
             theirs = await run_in_threadpool(deployer.registry.version, wish.challenger.model, wish.challenger.version)
             asked.append(trying.ask_challenger(client, doors, name, row, theirs.manifest.data_schema))
@@ -155,5 +162,6 @@ def _snippets(deployer: Deployer, wish: RevisionView, row: Row) -> trying.Snippe
 
 async def _done(deployer: Deployer, changed: Changed) -> RedirectResponse:
     """Wait a little for the nodes, then show the deployment with a banner about what was done."""
+    # A step back to a loaded version is done in this time; what takes longer is told by the banner.
     await deployer.applied(changed.deployment, changed.revision, WAIT_SECONDS)
     return RedirectResponse(f"/deployments/{changed.deployment}?done={changed.revision}", status_code=303)

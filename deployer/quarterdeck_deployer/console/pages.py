@@ -81,13 +81,22 @@ class Status:
 
 @dataclass(frozen=True)
 class RevisionRow:
-    """One line of the history; `can_return` is False where the page offers no way back to it, and `why_not` says why."""
+    """One line of the history; `can_return` is False where there is no way back to it, or no need for one."""
 
     revision: RevisionView
     state: Tag
     verb: str
     can_return: bool
     duration: str
+
+
+@dataclass(frozen=True)
+class History:
+    """The revisions of a deployment, a part of them; refreshed like its status."""
+
+    name: str
+    has_challenger: bool
+    rows: Slice[RevisionRow]
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class DeploymentPage:
 
     shell: Shell
     status: Status
-    revisions: Slice[RevisionRow]
+    history: History
     addresses: Addresses
     measured: Measured
     form: TryForm
@@ -132,7 +141,7 @@ class DeploymentPage:
 
 @dataclass(frozen=True)
 class ConfirmPage:
-    """What a swap or a rollback will do, before it does it."""
+    """What a swap or a rollback will do, before it does it; `target` is the revision to restore, None for a swap."""
 
     shell: Shell
     name: str
@@ -143,7 +152,6 @@ class ConfirmPage:
     rejects: bool
     leaving: str
     target: int | None
-    obstacle: str = ""
 
 
 @dataclass(frozen=True)
@@ -234,6 +242,7 @@ class ErrorPage:
 
 def deployment_row(wish: RevisionView, observed: ObservedDeployment) -> DeploymentRow:
     """One line of the list of deployments."""
+    # Straight from what is observed, never from the wish.
     tags = words.DEPLOYED[observed.deployed.state], words.RUNNING[observed.running.state]
     return DeploymentRow(wish.deployment, observed, wish, *tags)
 
@@ -255,12 +264,19 @@ def status(wish: RevisionView, observed: ObservedDeployment) -> Status:
         wish_differs=_wish_differs(wish, observed),
         versions=[_version(role, placed) for role, placed in roles if placed],
         mirror=observed.mirror,
-        troubles=[one for one in observed.conditions if _is_trouble(one)],
+        troubles=[one for one in observed.conditions if is_trouble(one)],
     )
+
+
+def history(revisions: Sequence[RevisionView], observed: ObservedDeployment, page: int) -> History:
+    """One page of the revisions."""
+    rows = words.slice_of(revision_rows(revisions, observed), page)
+    return History(revisions[0].deployment, revisions[0].challenger is not None, rows)
 
 
 def revision_rows(history: Sequence[RevisionView], observed: ObservedDeployment) -> list[RevisionRow]:
     """The history with the state of each revision, newest first as it came."""
+    # Where a rollback without a number leads; see rollback_target.
     current = history[0]
     earlier = next((one.number for one in history[1:] if one.main.digest != current.main.digest), None)
     rows = []
@@ -280,6 +296,7 @@ def revision_rows(history: Sequence[RevisionView], observed: ObservedDeployment)
 
 def duration(target: VersionRef, observed: ObservedDeployment) -> str:
     """How long it takes until `target` answers, from what is loaded where."""
+    # A digest that a node has ready needs no load, whatever role it had.
     for placed in (observed.main, observed.previous, observed.target):
         if placed and placed.ref.digest == target.digest and placed.ready:
             return "loaded: takes less than 1 s"
@@ -293,8 +310,10 @@ def done(number: int | None, history: Sequence[RevisionView], observed: Observed
         return None
     what = f"Revision {made.number}: {words.VERBS[made.kind]} by {made.who} at {words.stamp(made.created)} UTC"
     why = f", because: {made.why}" if made.why else ""
+    # The banner's address may be opened later: it then tells what came after.
     if made is not history[0]:
         return Done(f"{what}{why}. Revision {history[0].number} has taken its place.", applied=True)
+    # Only what was observed is claimed.
     outcome = f" {made.main} answers." if observed.applied and made.running else ""
     outcome = outcome or ("" if observed.applied else f" Not done yet: {observed.waiting_for}.")
     return Done(f"{what}{why}.{outcome}", applied=observed.applied)
@@ -313,13 +332,16 @@ def deployed_in(digest: str, wishes: Sequence[RevisionView]) -> list[tuple[str, 
 
 def key_row(key: KeyView, now: datetime) -> KeyRow:
     """One key and whether it opens anything."""
+    # Revoked wins over expired: somebody did it, and the page should say so.
     expired = key.expires is not None and key.expires <= now
     return KeyRow(key, words.KEY["revoked" if key.revoked else "expired" if expired else "valid"])
 
 
 def _version(role: str, placed: Placed) -> Version:
+    # Counted from live nodes alone: a silent one is neither ready nor failed.
     ready = sum(one.state == "ready" for one in placed.nodes)
     where = f"ready on {ready} of {len(placed.nodes)} nodes" if placed.nodes else "no live node has spoken of it"
+    # A node that refused says more than any count.
     failed = next((one for one in placed.nodes if one.state == "failed"), None)
     if failed:
         where = f"{failed.node}: {failed.reason or failed.code}"
@@ -342,7 +364,8 @@ def _wish_differs(wish: RevisionView, observed: ObservedDeployment) -> str:
     return f"Wished since {words.stamp(wish.created)} UTC (revision {wish.number}): {wanted}. Not so yet: {observed.waiting_for}."
 
 
-def _is_trouble(condition: Condition) -> bool:
+def is_trouble(condition: Condition) -> bool:
+    """Whether a condition is worth a line on the page."""
     if condition.reason in FINE:
         return False
     # Progressing and RolledBack are worth a word when they are true, the others when they are not.

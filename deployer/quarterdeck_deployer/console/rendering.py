@@ -21,6 +21,7 @@ from quarterdeck_deployer.console import words
 from quarterdeck_deployer.console.pages import ErrorPage, Shell
 
 _MEDIA = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml", "txt": "text/plain"}
+# By the package, so that a wheel or a zip serves them as well.
 _FOLDER = files("quarterdeck_deployer.console") / "static"
 ASSETS = {file.name: file.read_bytes() for file in _FOLDER.iterdir() if file.name.rpartition(".")[2] in _MEDIA}
 """Everything under /static/, read once."""
@@ -40,6 +41,7 @@ def media_type(name: str) -> str:
 _environment = Environment(
     loader=PackageLoader("quarterdeck_deployer.console"),
     autoescape=True,
+    # A name that is missing fails the page in tests, instead of showing nothing.
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -67,6 +69,7 @@ class PageRoute(APIRoute):
                 return await handle(request)
             except QuarterdeckError as error:
                 return _error(request, error)
+            # FastAPI's own answer is JSON, and repeats what was sent.
             except RequestValidationError as error:
                 # Only where, never what: the answer does not repeat the input.
                 place = ".".join(str(part) for part in error.errors()[0]["loc"][1:])
@@ -105,6 +108,7 @@ class Tickets:
             if ticket in self._used:
                 return False
             self._used[ticket] = None
+            # Old tickets may be forgotten: their pages were left long ago.
             while len(self._used) > _TICKETS:
                 del self._used[next(iter(self._used))]
             return True

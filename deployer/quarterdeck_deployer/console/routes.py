@@ -35,6 +35,7 @@ def home() -> RedirectResponse:
 @router.get("/static/{name}")
 def static(name: str) -> Response:
     """A style sheet, a script or a picture of the console."""
+    # A dictionary, not a folder: there is no path to walk out of.
     if name not in ASSETS:
         raise NotFound("There is no such file.", kind="file")
     headers = {"cache-control": "public, max-age=31536000, immutable"}
@@ -45,6 +46,7 @@ def static(name: str) -> Response:
 def deployments(deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
     """All deployments."""
     found = slice_of(deployer.deployments.names(), page)
+    # Only the rows of this page are observed: a long list costs no more than a short one.
     rows = [pages.deployment_row(deployer.deployments.current(name), deployer.observed(name)) for name in found.items]
     shell = Shell("Deployments", "deployments", "quarterdeck get", "/api/deployments")
     shown = pages.DeploymentsPage(shell, found.holding(rows))
@@ -60,7 +62,7 @@ def deployment(
     shown = pages.DeploymentPage(
         shell=Shell(name, "deployments", f"quarterdeck status {name}", f"/api/deployments/{name}"),
         status=pages.status(history[0], observed),
-        revisions=slice_of(pages.revision_rows(history, observed), page),
+        history=pages.history(history, observed, page),
         addresses=_addresses(deployer, name),
         measured=_measured(deployer, index, name),
         form=actions.empty_form(deployer, history[0]),
@@ -75,10 +77,17 @@ def status(name: Name, deployer: TheDeployer) -> HTMLResponse:
     return render("_status.html", pages.status(deployer.deployments.current(name), deployer.observed(name)))
 
 
+@router.get("/deployments/{name}/revisions")
+def revisions(name: Name, deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
+    """The part of a deployment's page with its history, refreshed likewise."""
+    return render("_revisions.html", pages.history(deployer.deployments.history(name), deployer.observed(name), page))
+
+
 @router.get("/deployments/{name}/swap")
 def swap(name: Name, deployer: TheDeployer) -> HTMLResponse:
     """What a swap will do."""
     current = deployer.deployments.current(name)
+    # No page for what cannot be done: the sentence names the way to it.
     if current.challenger is None:
         raise Conflict(
             f"Deployment {name} has no challenger to swap with.", hint=f"Set one: quarterdeck challenger set {name} VERSION"
@@ -102,6 +111,7 @@ def rollback(name: Name, revision: Annotated[int, Path(ge=1)], deployer: TheDepl
     """What a rollback will do."""
     history = deployer.deployments.history(name)
     current = history[0]
+    # The same rule as the action itself, so that page and deed cannot disagree.
     target = rollback_target(history, RollbackInput(revision=revision))
     cli = f"quarterdeck rollback {name} --to {revision}"
     if target is None:
@@ -139,6 +149,7 @@ def model(model: Name, deployer: TheDeployer, page: PageNumber = 1) -> HTMLRespo
     """One model with its versions."""
     found = deployer.registry.model(model)
     part = slice_of(found.items, page)
+    # The proof stands in the manifest, which only the single version carries.
     versions = [deployer.registry.version(model, one.version) for one in part.items]
     wishes = [deployer.deployments.current(name) for name in deployer.deployments.names()]
     rows = [pages.VersionRow(one, pages.deployed_in(one.digest, wishes)) for one in versions]
@@ -155,6 +166,7 @@ def keys(deployer: TheDeployer, tickets: actions.TheTickets, page: PageNumber = 
 @router.get("/keys/{key}/revoke")
 def revoke(key: str, deployer: TheDeployer) -> HTMLResponse:
     """What revoking a key will do."""
+    # Keys are few, and a lookup by id would be one more method for one page.
     found = next((one for one in deployer.keys.all() if one.id == key), None)
     if found is None:
         raise NotFound("There is no such key.", kind="key", hint="See the list of keys.")
@@ -166,6 +178,7 @@ def revoke(key: str, deployer: TheDeployer) -> HTMLResponse:
 @router.get("/audit")
 def audit(deployer: TheDeployer, before: Annotated[int | None, Query(ge=1)] = None) -> HTMLResponse:
     """Who did what, newest first."""
+    # One more than is shown tells whether there is an older page, without counting them all.
     entries = deployer.audit.entries(before=before, limit=_AUDIT_ROWS + 1)
     older = entries[_AUDIT_ROWS - 1].sequence if len(entries) > _AUDIT_ROWS else None
     shell = Shell("Audit", "audit", "quarterdeck audit list", "/api/audit")

@@ -54,12 +54,11 @@ class Snippets:
 
 @dataclass(frozen=True)
 class TryForm:
-    """The form, and after it was sent the answers. `obstacle` says why there is no form."""
+    """The form, and after it was sent the answers; `target` is the name of what is predicted."""
 
     fields: list[Field] = field(default_factory=list)
     answers: list[Answered] = field(default_factory=list)
     snippets: Snippets | None = None
-    obstacle: str = ""
     target: str = ""
 
     @property
@@ -106,6 +105,7 @@ def snippets(url: str, name: str, row: Row, *, keyed: bool) -> Snippets:
         keyed: whether callers need an API key.
     """
     body = json.dumps(row, ensure_ascii=False)
+    # The shell's only way to put a single quote between single quotes.
     quoted = body.replace("'", "'\\''")
     header = ' \\\n  -H "Authorization: Bearer $QUARTERDECK_KEY"' if keyed else ""
     python_header = ',\n    headers={"Authorization": "Bearer " + os.environ["QUARTERDECK_KEY"]}' if keyed else ""
@@ -120,6 +120,7 @@ def snippets(url: str, name: str, row: Row, *, keyed: bool) -> Snippets:
 async def ask_main(client: httpx.AsyncClient, doors: Doors, name: str, row: Row) -> Answered:
     """Main's answer at its plain door; it is recorded and mirrored like every other."""
     url = f"{doors.main_url}/deployments/{name}/predict"
+    # One row: the door takes an object as well as a list.
     found, problem = await _post(client, url, row, doors.key)
     if found is None:
         return Answered("main", "", "", problem=problem)
@@ -136,6 +137,7 @@ async def ask_challenger(client: httpx.AsyncClient, doors: Doors, name: str, row
     version, answer = f"{found['model']} v{found['version']}", found["answers"][0]
     if isinstance(answer, dict):
         return Answered("challenger", version, found["digest"], problem=f"It could not answer: {answer['error']}.")
+    # strict=False: regressions have neither classes nor scores.
     scores = [(_text(label), score) for label, score in zip(schema.classes, answer[1], strict=False)]
     return Answered("challenger", version, found["digest"], _text(answer[0]), scores)
 
@@ -147,6 +149,7 @@ async def _post(client: httpx.AsyncClient, url: str, body: Any, token: str) -> t
         found = answer.json()
     except httpx.TimeoutException:
         return None, f"The node did not answer within {TIMEOUT_SECONDS:.0f} s."
+    # Neither address nor reason: who fills in a form can do nothing with them.
     except (httpx.HTTPError, ValueError):
         return None, "The node cannot be reached; see its log."
     if answer.status_code != 200:
@@ -156,6 +159,7 @@ async def _post(client: httpx.AsyncClient, url: str, body: Any, token: str) -> t
 
 
 def _value(feature: Feature, text: str) -> Scalar:
+    # Browsers send an empty field as empty text; what that means depends on the feature.
     if not text:
         if feature.nullable:
             return None
@@ -170,6 +174,7 @@ def _float(text: str) -> float:
         value = float(text)
     except ValueError:
         raise ValueError("must be a number, e.g. 3.5") from None
+    # JSON has no word for these, and doors refuse them.
     if not math.isfinite(value):
         raise ValueError("must be a finite number")
     return value
@@ -193,4 +198,5 @@ def _text(value: Scalar) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    # 7 reads better than 7.0 in a form, and means the same.
     return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)

@@ -82,15 +82,17 @@ PAGE_ROWS = 50
 
 def slice_of(items: Sequence[T], number: int) -> Slice[T]:
     """One page of a list; a number beyond the end gives the last page."""
+    # Rounded up; an empty list has one empty page.
     pages = max(1, -(-len(items) // PAGE_ROWS))
+    # Links go stale when lists shrink: the last page is better than none.
     number = min(max(number, 1), pages)
     start = (number - 1) * PAGE_ROWS
     return Slice(list(items[start : start + PAGE_ROWS]), start + 1, len(items), number, pages)
 
 
 def short(digest: str) -> str:
-    """The first 12 hex digits of a digest: enough for people to tell two apart."""
-    return digest.removeprefix("sha256:")[:12]
+    """The first 8 hex digits of a digest: enough for people to tell two apart."""
+    return digest.removeprefix("sha256:")[:8]
 
 
 def stamp(moment: datetime) -> str:
@@ -103,6 +105,7 @@ def age(seconds: float | None) -> str:
     if seconds is None:
         return "never"
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        # From two on: "1 min ago" could be anything up to two.
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit} ago"
     return f"{seconds:.0f} s ago"

@@ -28,6 +28,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop everything; triggers go with their tables."""
+    # In the opposite order of their making, so that no foreign key points at nothing.
     for table in ("nodes", "labels", "sessions", "keys", "audit", "revisions", "deployments", "versions", "runs", "models"):
         op.drop_table(table)
 
