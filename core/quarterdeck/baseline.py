@@ -49,7 +49,9 @@ def numbers(values: Sequence[Any]) -> dict[str, Any]:
     # The observed value below each rank: interpolating could invent an edge between two ties.
     edges = np.unique(np.quantile(found, np.arange(1, _BINS) / _BINS, method="lower"))
     counts = np.bincount(np.searchsorted(edges, found, side="right"), minlength=len(edges) + 1)
-    moments = {"min": found.min(), "max": found.max(), "sum": found.sum(), "sum_of_squares": np.square(found).sum()}
+    # Large numbers have squares that no float holds: a moment that overflows is left out, without a warning to the builder.
+    with np.errstate(over="ignore"):
+        moments = {"min": found.min(), "max": found.max(), "sum": found.sum(), "sum_of_squares": np.square(found).sum()}
     finite = {name: float(f"{value:.12g}") for name, value in moments.items() if np.isfinite(value)}
     return {"kind": "numbers", "edges": edges.tolist(), "counts": counts.tolist(), "missing": missing, **finite}
 
@@ -57,7 +59,8 @@ def numbers(values: Sequence[Any]) -> dict[str, Any]:
 def categories(values: Sequence[Any], known: Sequence[str] | None) -> dict[str, Any]:
     """Counts of the most frequent values, of the others, of those unseen in training, and of missing ones."""
     present = [str(value) for value in values if value is not None]
-    seen = present if known is None else [value for value in present if value in set(known)]
+    among = None if known is None else frozenset(known)
+    seen = present if among is None else [value for value in present if value in among]
     # Ties by name, so that equal data gives equal bytes.
     ranked = sorted(Counter(seen).items(), key=lambda item: (-item[1], item[0]))
     return {

@@ -235,14 +235,16 @@ def _given(model: Any, X: Any, y: Any, validation: tuple[Any, Any] | None) -> _G
     training = _data("training", X, y, names)
     judged = _data("validation", *validation, names) if validation else training
     if list(judged.frame.columns) != list(training.frame.columns):
-        raise InvalidInput("Validation and training data have different columns.", kind="data", name="validation")
+        hint = "Give both the same columns in the same order."
+        raise InvalidInput("Validation and training data have different columns.", kind="data", name="validation", hint=hint)
     return _Given(model, training, judged, "frame" if isinstance(X, pd.DataFrame) else "array")
 
 
 def _data(kind: Literal["training", "validation"], X: Any, y: Any, names: Sequence[str]) -> _Data:
     frame, labels = frame_from(X, names), labels_of(y)
     if len(frame) != len(labels):
-        raise InvalidInput(f"The {kind} data has {len(frame)} rows and {len(labels)} targets.", kind="data", name="y")
+        detail = f"The {kind} data has {len(frame)} rows and {len(labels)} targets."
+        raise InvalidInput(detail, kind="data", name="y", hint="Give one target for each row.")
     return _Data(kind, frame, labels)
 
 
@@ -280,7 +282,10 @@ def _stored(model: Any, form: FormChoice, trust: Trust | None) -> tuple[Form, di
     if form == "lightgbm-text" or (form == "auto" and is_lightgbm(model)):
         if not is_lightgbm(model):
             raise InvalidInput(
-                "Only a bare LightGBM model can be stored as LightGBM text.", kind="model", name=type(model).__name__
+                "Only a bare LightGBM model can be stored as LightGBM text.",
+                kind="model",
+                name=type(model).__name__,
+                hint="Leave `form` out, or take the model out of its pipeline.",
             )
         booster = model if is_booster(model) else model.booster_
         return "lightgbm-text", {lightgbm_text.MODEL_FILE: booster.model_to_string().encode()}
@@ -331,7 +336,7 @@ def _built(
     if form != "lightgbm-text":
         files[COLUMNS_FILE] = original.served.model_dump_json().encode()
     if extras.include_data:
-        files.update(_parquet(given.training) | _parquet(judged))
+        files.update(_parquet(given.training, schema.target) | _parquet(judged, schema.target))
     measured = {f"{judged.kind}_{key}": value for key, value in measure(schema, judged.labels, original.judged).items()}
     return _proven(
         {
@@ -383,11 +388,15 @@ def _draft(document: dict[str, Any]) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"{place}: {first['msg']}.", kind="argument", name=place) from None
+        hint = f"Change what is given as `{place}`."
+        raise InvalidInput(f"{place}: {first['msg']}.", kind="argument", name=place, hint=hint) from None
     try:
         draft.canonical()
     except ValueError:
-        raise InvalidInput("Metrics and scenarios hold finite numbers only.", kind="argument", name="metrics") from None
+        hint = "Leave out what could not be measured; write null in a scenario's row."
+        raise InvalidInput(
+            "Metrics and scenarios hold finite numbers only.", kind="argument", name="metrics", hint=hint
+        ) from None
     return draft
 
 
@@ -416,21 +425,25 @@ class _Digesting(io.RawIOBase):
         return len(data)
 
 
-def _parquet(data: _Data) -> dict[str, bytes]:
-    target = io.BytesIO()
-    data.frame.assign(target=data.labels).to_parquet(target, index=False, compression="zstd")
-    return {f"data/{data.kind}.parquet": target.getvalue()}
+def _parquet(data: _Data, target: str) -> dict[str, bytes]:
+    sink = io.BytesIO()
+    # A feature may be called like the target: it must not be written over, so the target gives way.
+    while target in data.frame.columns:
+        target += "_"
+    data.frame.assign(**{target: data.labels}).to_parquet(sink, index=False, compression="zstd")
+    return {f"data/{data.kind}.parquet": sink.getvalue()}
 
 
 def _model_file(path: Path) -> Any:
+    # Asked beforehand: LightGBM's own words for a missing file are those for a damaged one.
+    if not path.exists():
+        raise _no_file(path)
     try:
         if path.suffix == ".txt":
             import lightgbm
 
             return lightgbm.Booster(model_file=path)
         return joblib.load(path)
-    except FileNotFoundError:
-        raise InvalidInput(f"There is no file {path}.", kind="file", name=str(path)) from None
     except Exception as error:
         # Unpickling raises whatever the file's classes raise, when a library is absent or another version.
         raise InvalidInput(
@@ -441,12 +454,16 @@ def _model_file(path: Path) -> Any:
         ) from error
 
 
+def _no_file(path: Path) -> InvalidInput:
+    return InvalidInput(f"There is no file {path}.", kind="file", name=str(path), hint="Check the path.")
+
+
 def _table(path: Path, target: str, model: Any) -> tuple[pd.DataFrame, Any]:
     """Features and target; only the columns that the model was fitted on, where it knows them."""
     try:
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except FileNotFoundError:
-        raise InvalidInput(f"There is no file {path}.", kind="file", name=str(path)) from None
+        raise _no_file(path) from None
     except Exception as error:
         raise InvalidInput(
             f"{path} cannot be read: {type(error).__name__}.", kind="file", name=str(path), hint="Give a .parquet or .csv file."

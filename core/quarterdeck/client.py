@@ -14,6 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, Self, TypedDict
+from urllib.parse import quote
 
 import httpx
 
@@ -80,9 +81,11 @@ class Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.url = url.rstrip("/")
         self._timeout = timeout
-        self._api = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, transport=transport, trust_env=False)
+        # Reading the certificate authorities takes longer than a call; both clients share one reading.
+        trusted = httpx.create_ssl_context()
+        self._api = httpx.Client(headers=headers, timeout=timeout, transport=transport, verify=trusted, trust_env=False)
         # Doors get a client of their own: the admin token is nothing for nodes.
-        self._doors = httpx.Client(timeout=timeout, transport=transport, trust_env=False)
+        self._doors = httpx.Client(timeout=timeout, transport=transport, verify=trusted, trust_env=False)
         self._main_url = ""
 
     def __enter__(self) -> Self:
@@ -121,20 +124,20 @@ class Client:
 
     def model(self, model: str) -> Json:
         """One model: versions, runs, and which version is active."""
-        return _object(self.call("GET", f"/api/models/{model}"))
+        return _object(self.call("GET", f"/api/models/{_part(model)}"))
 
     def version(self, model: str, version: int) -> Json:
         """One version: its manifest, golden rows among it."""
-        return _object(self.call("GET", f"/api/models/{model}/versions/{version}"))
+        return _object(self.call("GET", f"/api/models/{_part(model)}/versions/{version}"))
 
     def register(self, ref: VersionRef, run: str = "") -> Json:
         """Make a version known that lies in the system's store. Registering it again changes nothing."""
         body = {"version": ref.version, "digest": ref.digest, **({"run": {"name": run}} if run else {})}
-        return _object(self.call("POST", f"/api/models/{ref.model}/versions", body))
+        return _object(self.call("POST", f"/api/models/{_part(ref.model)}/versions", body))
 
     def activate(self, model: str, version: int) -> Json:
         """Make a version the one that batches and evaluations use unless told otherwise."""
-        return _object(self.call("PUT", f"/api/models/{model}/active", {"version": version}))
+        return _object(self.call("PUT", f"/api/models/{_part(model)}/active", {"version": version}))
 
     def deployments(self) -> list[Json]:
         """All deployments: wish and observed state."""
@@ -142,7 +145,7 @@ class Client:
 
     def deployment(self, name: str) -> Json:
         """One deployment: wish, observed state with its age, conditions, versions with digests, the mirror's ledger, URLs."""
-        return _object(self.call("GET", f"/api/deployments/{name}"))
+        return _object(self.call("GET", f"/api/deployments/{_part(name)}"))
 
     def apply(self, resource: ModelDeployment, why: str = "", wait: float | None = None) -> Done:
         """Make a deployment what the resource says. Nothing changes where it is so already.
@@ -184,11 +187,11 @@ class Client:
 
     def put_deployment(self, name: str, body: Mapping[str, Any], wait: float | None = None) -> Done:
         """Create or change a deployment by the API's own document."""
-        return _done(self.call("PUT", f"/api/deployments/{name}", dict(body), wait=wait))
+        return _done(self.call("PUT", f"/api/deployments/{_part(name)}", dict(body), wait=wait))
 
     def delete(self, name: str, why: str = "", wait: float | None = None) -> Done:
         """Delete a deployment. Its history, versions and records stay."""
-        return _done(self.call("DELETE", f"/api/deployments/{name}", why=why or None, wait=wait))
+        return _done(self.call("DELETE", f"/api/deployments/{_part(name)}", why=why or None, wait=wait))
 
     def set_challenger(
         self, name: str, version: int, model: str | None = None, why: str = "", wait: float | None = None, *, trust: str = "data"
@@ -199,7 +202,7 @@ class Client:
 
     def clear_challenger(self, name: str, why: str = "", wait: float | None = None) -> Done:
         """Stop mirroring."""
-        return _done(self.call("DELETE", f"/api/deployments/{name}/challenger", why=why or None, wait=wait))
+        return _done(self.call("DELETE", f"/api/deployments/{_part(name)}/challenger", why=why or None, wait=wait))
 
     def swap(self, name: str, why: str = "", wait: float | None = None) -> Done:
         """Main and challenger change places."""
@@ -229,27 +232,27 @@ class Client:
         return self._act(name, "stop", {"why": why}, wait)
 
     def _act(self, name: str, verb: str, body: Json, wait: float | None) -> Done:
-        return _done(self.call("POST", f"/api/deployments/{name}/{verb}", body, wait=wait))
+        return _done(self.call("POST", f"/api/deployments/{_part(name)}/{verb}", body, wait=wait))
 
     def revisions(self, name: str) -> list[Json]:
         """The revisions of a deployment, newest first."""
-        return _list(self.call("GET", f"/api/deployments/{name}/revisions"))
+        return _list(self.call("GET", f"/api/deployments/{_part(name)}/revisions"))
 
     def send_feedback(self, name: str, labels: Sequence[Label]) -> Json:
         """Tell the truth about predicted rows; how many were ``accepted``, and how many of these ``replaced`` an earlier one."""
-        return _object(self.call("POST", f"/api/deployments/{name}/feedback", {"labels": list(labels)}))
+        return _object(self.call("POST", f"/api/deployments/{_part(name)}/feedback", {"labels": list(labels)}))
 
     def performance(self, name: str) -> Json:
         """Scores of main and challenger on the same labelled rows."""
-        return _object(self.call("GET", f"/api/deployments/{name}/performance"))
+        return _object(self.call("GET", f"/api/deployments/{_part(name)}/performance"))
 
     def predictions(self, name: str, limit: int = 50) -> list[Json]:
         """The newest records with both answers and the label."""
-        return _list(self.call("GET", f"/api/deployments/{name}/predictions", limit=limit)["predictions"])
+        return _list(self.call("GET", f"/api/deployments/{_part(name)}/predictions", limit=limit)["predictions"])
 
     def ledger(self, name: str) -> Json:
         """How many rows have a record, an answer of the challenger, both, and a label."""
-        return _object(self.call("GET", f"/api/deployments/{name}/ledger"))
+        return _object(self.call("GET", f"/api/deployments/{_part(name)}/ledger"))
 
     def keys(self) -> list[Json]:
         """All API keys, without their secrets."""
@@ -261,7 +264,7 @@ class Client:
 
     def revoke_key(self, key: str) -> None:
         """Make a key worthless."""
-        self.call("DELETE", f"/api/keys/{key}")
+        self.call("DELETE", f"/api/keys/{_part(key)}")
 
     def audit(self, limit: int | None = None) -> list[Json]:
         """Who did what and when, newest first."""
@@ -277,11 +280,13 @@ class Client:
             request_id: an id of the caller's own, to name the rows by later.
             url: base URL of a node; empty: the main node that the deployer names.
         """
-        self._main_url = url or self._main_url or str(self.instance()["main_url"])
+        # The main node's address is asked for once; an address that a call names counts for that call alone.
+        if not url and not self._main_url:
+            self._main_url = str(self.instance()["main_url"])
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         if request_id:
             headers["x-request-id"] = request_id
-        place = f"{self._main_url.rstrip('/')}/deployments/{deployment}/predict"
+        place = f"{(url or self._main_url).rstrip('/')}/deployments/{_part(deployment)}/predict"
         found: Predicted = _answer(self._doors, "POST", place, list(rows), {}, headers, self._timeout)
         return found
 
@@ -316,7 +321,7 @@ def _client_of(home: Path, timeout: float) -> Client:
     try:
         note = json.loads((home / STATE).read_bytes())
         return Client(note["urls"]["console"], (home / TOKEN).read_text().strip(), timeout=timeout)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise NotReady(
             f"{home} cannot be read: {type(error).__name__}.",
             code="not-running",
@@ -342,9 +347,25 @@ def _answer(
         raise NotReady(
             f"{url} cannot be reached.", code="unreachable", kind="url", name=url, hint="Check that `quarterdeck up` runs."
         ) from error
-    if response.is_success:
+    except (TypeError, ValueError) as error:
+        # Raised while the body is put into words, before anything is sent; the reason may quote a row, so it is not repeated.
+        raise InvalidInput(
+            f"What was to be sent to {url} holds a value that JSON does not know.",
+            kind="argument",
+            hint="Give plain numbers, strings, booleans and None; None instead of NaN.",
+        ) from error
+    if not response.is_success:
+        raise _error(response)
+    try:
         return response.json() if response.content else None
-    raise _error(response)
+    except ValueError as error:
+        # Sign-in pages of proxies come with status 200.
+        raise errors.Malformed(
+            f"{url} answered {response.status_code} with something that is not JSON.",
+            kind="url",
+            name=url,
+            hint="Check that the URL is the deployer's or the node's own.",
+        ) from error
 
 
 _BY_STATUS: dict[int, type[QuarterdeckError]] = {
@@ -403,6 +424,11 @@ def _error(response: httpx.Response) -> QuarterdeckError:
         extra.setdefault("request_id", request)
     named = {name: str(problem.get(name, "")) for name in ("code", "hint", "kind", "name")}
     return kind(str(problem.get("detail") or problem.get("title") or response.reason_phrase), **named, extra=extra)
+
+
+def _part(name: object) -> str:
+    """One segment of a path: a slash or question mark in a name must not lead to another resource."""
+    return quote(str(name), safe="")
 
 
 def _object(found: Any) -> Json:

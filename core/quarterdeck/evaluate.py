@@ -43,7 +43,8 @@ def compare(originals: Sequence[Answer], served: Sequence[Answer], tolerance: fl
 
 def _regression(labels: Sequence[Label], answers: Sequence[Answer]) -> dict[str, float]:
     if any(isinstance(label, str) for label in labels):
-        raise InvalidInput("The target of a regression holds text.", kind="data", name="y")
+        hint = "Give numbers, or a classifier."
+        raise InvalidInput("The target of a regression holds text.", kind="data", name="y", hint=hint)
     truth = np.array([float(label) for label in labels])
     guess = np.array([float(answer.prediction) for answer in answers])
     found = {

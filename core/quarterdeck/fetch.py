@@ -122,11 +122,7 @@ def _manifest(storage: Storage, ref: VersionRef) -> tuple[bytes, Manifest]:
     raw = storage.get(manifest_key(ref.model, ref.version), 0, MAX_MANIFEST + 1)
     if len(raw) > MAX_MANIFEST:
         raise _refused(f"The manifest of {ref} is larger than {MAX_MANIFEST >> 20} MiB.", "manifest-invalid", MANIFEST)
-    try:
-        manifest = Manifest.parse(raw, ref.digest)
-    except PackageRefused as error:
-        error.extra.setdefault("place", MANIFEST)
-        raise
+    manifest = Manifest.parse(raw, ref.digest)
     blobs = {(entry.sha256, entry.size) for entry in manifest.files}
     paths = [MANIFEST, *(entry.path for entry in manifest.files)]
     folders = {str(parent) for path in paths for parent in Path(path).parents}

@@ -16,6 +16,8 @@ from quarterdeck.schema import FeatureType, Frozen, Row, Scalar
 
 COLUMNS_FILE = "columns.json"
 Missing = Literal["none", "nan", "na"]
+# numpy's own dtypes without their widths, and what JSON may give for them; pandas spells its nullable ones with a capital.
+_TAKEN: dict[str, set[type]] = {"float": {float, int}, "int": {int}, "uint": {int}, "bool": {bool}}
 
 
 class Column(Frozen):
@@ -82,13 +84,15 @@ def frame_of(rows: Sequence[Row], columns: Sequence[Column]) -> pd.DataFrame:
                 f"Feature {column.name} is absent or not a {column.dtype}.",
                 kind="feature",
                 name=column.name,
+                hint="Send it as the deployment's schema says.",
             ) from error
     return pd.DataFrame(found)
 
 
 def scalar(value: object) -> Scalar:
     """One value as a JSON scalar; None for anything missing."""
-    if value is None or value is pd.NaT or value is pd.NA:
+    # numpy has a NaT of its own, which is another object than pandas' and would become the text "NaT".
+    if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, np.datetime64) and np.isnat(value)):
         return None
     # numpy's datetimes turn into bare integers by .item(); everything else into the Python value.
     plain = value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64) else value
@@ -163,11 +167,21 @@ def _series(values: list[Scalar], column: Column) -> Any:
         return pd.Series([absent if value is None else value for value in values], dtype=object)
     if dtype.startswith("datetime64"):
         return _datetimes(values, dtype)
-    # numpy's floats have no null but NaN; integers and booleans of numpy have none at all and never get one here.
-    if dtype.startswith("float"):
-        return np.array([math.nan if value is None else value for value in values], dtype=dtype)
     plain: Any = values
-    return pd.array(plain, dtype=dtype)
+    kind = dtype.rstrip("0123456789")
+    return _numbers(values, dtype, _TAKEN[kind]) if kind in _TAKEN else pd.array(plain, dtype=dtype)
+
+
+def _numbers(values: list[Scalar], dtype: str, taken: set[type]) -> Any:
+    """Numbers and booleans as numpy's; `TypeError` where numpy would quietly make another value of one."""
+    found = {type(value) for value in values}
+    # Left alone, numpy cuts 1.5 to an integer, reads "1" as a number, and makes False of None.
+    if not found <= {*taken, type(None)}:
+        raise TypeError(dtype)
+    if type(None) not in found:
+        return np.array(values, dtype=dtype)
+    # NaN is the one null that numpy has; integers and booleans become floats with it, as they do in pandas and LightGBM.
+    return np.array([math.nan if value is None else value for value in values], dtype=dtype if float in taken else "float64")
 
 
 def _datetimes(values: list[Scalar], dtype: str) -> Any:

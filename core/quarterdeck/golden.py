@@ -29,7 +29,8 @@ def golden_rows(schema: Schema, rows: Sequence[Row], model: Model) -> list[Golde
     """
     ordinary = _spread([row for row in rows if _finite(row)], _ORDINARY)
     if not ordinary:
-        raise InvalidInput("No row of the data is free of infinite numbers.", kind="data", name="X")
+        hint = "Give null or a large number in the place of infinity: JSON has no word for it."
+        raise InvalidInput("No row of the data is free of infinite numbers.", kind="data", name="X", hint=hint)
     found = [_golden(model, row) for row in ordinary]
     for row in _edges(schema, ordinary):
         try:

@@ -25,15 +25,31 @@ def frame_from(data: Any, names: Sequence[str] = ()) -> pd.DataFrame:
     Raises:
         InvalidInput: it is no table, is empty, or has two columns of one name.
     """
-    frame = data.copy(deep=False) if isinstance(data, pd.DataFrame) else pd.DataFrame(np.asarray(data))
-    if not isinstance(data, pd.DataFrame):
-        frame.columns = pd.Index(list(names) or [f"column_{place}" for place in range(frame.shape[1])])
+    frame = data.copy(deep=False) if isinstance(data, pd.DataFrame) else _from_array(np.asarray(data), names)
     # JSON knows text keys only.
     frame.columns = pd.Index([str(name) for name in frame.columns])
     if frame.empty or not frame.columns.is_unique:
-        raise InvalidInput("The data needs rows and columns of different names.", kind="data", name="X")
+        hint = "Give a table that is not empty, and rename columns of one name."
+        raise InvalidInput("The data needs rows and columns of different names.", kind="data", name="X", hint=hint)
     if not all(0 < len(name) <= _LONGEST_NAME for name in frame.columns):
-        raise InvalidInput(f"Column names have 1 to {_LONGEST_NAME} characters.", kind="data", name="X")
+        hint = "Rename the column before training."
+        raise InvalidInput(f"Column names have 1 to {_LONGEST_NAME} characters.", kind="data", name="X", hint=hint)
+    return frame
+
+
+def _from_array(array: Any, names: Sequence[str]) -> pd.DataFrame:
+    # numpy makes an array of one object of whatever it does not know, a sparse matrix among it.
+    if array.ndim > 2 or array.ndim < 1:
+        hint = "Give a DataFrame or an array of rows; make a sparse matrix dense."
+        raise InvalidInput("The data is no table.", kind="data", name="X", hint=hint)
+    frame = pd.DataFrame(array)
+    found = list(names) or [f"column_{place}" for place in range(frame.shape[1])]
+    if len(found) != frame.shape[1]:
+        hint = "Give the columns that the model was trained on, in their order."
+        raise InvalidInput(
+            f"The data has {frame.shape[1]} columns, the model {len(found)} features.", kind="data", name="X", hint=hint
+        )
+    frame.columns = pd.Index(found)
     return frame
 
 
@@ -173,7 +189,8 @@ def _booster_classes(model: Any, task: Task, classes: Sequence[Label] | None) ->
     # LightGBM numbers classes from 0 and knows no other names for them.
     found = list(range(count)) if classes is None else list(classes)
     if len(found) != count:
-        raise InvalidInput(f"The booster has {count} classes, {len(found)} were named.", kind="model", name="classes")
+        hint = "Name every class, in the order of the scores."
+        raise InvalidInput(f"The booster has {count} classes, {len(found)} were named.", kind="model", name="classes", hint=hint)
     return list(found)
 
 

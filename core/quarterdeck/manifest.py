@@ -19,7 +19,9 @@ Form = Literal["lightgbm-text", "skops", "joblib"]
 Trust = Literal["data", "code"]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
-_SAFE_PATH = re.compile(r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*$")
+_SAFE_PATH = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
+
+_AGAIN = "Publish the package again from its source."
 
 
 class FileEntry(Frozen):
@@ -32,7 +34,8 @@ class FileEntry(Frozen):
     @field_validator("path")
     @classmethod
     def _relative(cls, value: str) -> str:
-        if not _SAFE_PATH.match(value) or ".." in value:
+        # fullmatch: `$` would let a line feed pass at the end, and files of two names would look like one.
+        if not _SAFE_PATH.fullmatch(value) or ".." in value:
             raise ValueError("a package path is lower-case, relative and has no '..'")
         return value
 
@@ -136,7 +139,14 @@ class Manifest(Frozen):
         for entry in self.files:
             if entry.path == path:
                 return entry
-        raise PackageRefused(f"The package does not list {path}.", code="file-missing", kind="package", name=self.model)
+        raise PackageRefused(
+            f"The package does not list {path}.",
+            code="file-missing",
+            kind="package",
+            name=self.model,
+            hint=_AGAIN,
+            extra={"place": path},
+        )
 
     @classmethod
     def parse(cls, raw: bytes, expected: str | None = None) -> Manifest:
@@ -155,7 +165,8 @@ class Manifest(Frozen):
                 code="digest-mismatch",
                 kind="package",
                 name=MANIFEST,
-                hint="Publish the package again from its source.",
+                hint=_AGAIN,
+                extra={"place": MANIFEST},
             )
         try:
             found = cls.model_validate_json(raw)
@@ -167,12 +178,26 @@ class Manifest(Frozen):
                 code="manifest-invalid",
                 kind="package",
                 name=MANIFEST,
+                hint=_AGAIN,
+                extra={"place": MANIFEST},
             ) from None
-        if found.canonical() != raw:
+        if not found._is(raw):
             raise PackageRefused(
-                "manifest.json is not in canonical form.", code="manifest-invalid", kind="package", name=MANIFEST
+                "manifest.json is not in canonical form.",
+                code="manifest-invalid",
+                kind="package",
+                name=MANIFEST,
+                hint=_AGAIN,
+                extra={"place": MANIFEST},
             )
         return found
+
+    def _is(self, raw: bytes) -> bool:
+        try:
+            return self.canonical() == raw
+        except ValueError:
+            # JSON's readers take NaN and numbers of any length, its writer does not: then it cannot be what we wrote.
+            return False
 
 
 def digest_of(data: bytes) -> str:

@@ -10,6 +10,9 @@ from quarterdeck.errors import ModelFailed
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row, Schema
 
+# What was proven when the package was built; a model that breaks it here is not the one that was proven.
+_REBUILD = "Build the package again from the fitted model."
+
 
 class Model(Protocol):
     """A loaded version. Safe to call from several threads."""
@@ -46,14 +49,14 @@ def class_answers(schema: Schema, rows: Iterable[Sequence[float]], labels: Seque
     answers = []
     for index, scores in enumerate(rows):
         if len(scores) != len(classes):
-            raise ModelFailed(f"The model answered {len(scores)} scores for {len(classes)} classes.")
+            raise ModelFailed(f"The model answered {len(scores)} scores for {len(classes)} classes.", hint=_REBUILD)
         checked = [_finite(score) for score in scores]
         if labels is None:
             label = classes[checked.index(max(checked))]
         elif labels[index] in classes:
             label = classes[classes.index(labels[index])]  # type: ignore[arg-type]
         else:
-            raise ModelFailed("The model answered a label that is not one of its classes.")
+            raise ModelFailed("The model answered a label that is not one of its classes.", hint=_REBUILD)
         answers.append(Answer(label, checked))
     return answers
 

@@ -7,12 +7,13 @@ files' bytes by their digest, so equal files of different versions are stored on
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from quarterdeck import forms, verify
-from quarterdeck.errors import Conflict, InvalidInput, ModelFailed, NotFound, PackageRefused, StorageError
+from quarterdeck.errors import Conflict, InvalidInput, ModelFailed, NotFound, StorageError
 from quarterdeck.manifest import MANIFEST, Manifest, Scenario, digest_of
 from quarterdeck.model import Model
 from quarterdeck.plan import VersionRef
@@ -64,12 +65,16 @@ def write(manifest: Manifest, files: Mapping[str, bytes], folder: Path) -> Path:
     return folder
 
 
-def read(folder: Path) -> Manifest:
+def read(folder: Path, digest: str | None = None) -> Manifest:
     """The manifest of a package folder; its files are not looked at.
+
+    Args:
+        folder: of the package.
+        digest: that the manifest must have, where the caller knows it.
 
     Raises:
         NotFound: there is no manifest.
-        PackageRefused: ``manifest-invalid``.
+        PackageRefused: ``digest-mismatch`` or ``manifest-invalid``.
     """
     try:
         raw = (folder / MANIFEST).read_bytes()
@@ -80,7 +85,7 @@ def read(folder: Path) -> Manifest:
             name=folder.name,
             hint="Build one with `quarterdeck package build`.",
         ) from None
-    return Manifest.parse(raw)
+    return Manifest.parse(raw, digest)
 
 
 def prove(folder: Path, *, digest: str | None = None, allow_code: bool, environ: Mapping[str, str] | None = None) -> Model:
@@ -98,16 +103,7 @@ def prove(folder: Path, *, digest: str | None = None, allow_code: bool, environ:
         PackageRefused: with the code of the first step that refuses.
         NotFound: there is no manifest.
     """
-    manifest = read(folder)
-    if digest is not None and manifest.digest != digest:
-        raise PackageRefused(
-            f"{MANIFEST} does not have the digest that was asked for.",
-            code="digest-mismatch",
-            kind="package",
-            name=manifest.model,
-            hint="Fetch or publish the package again.",
-            extra={"place": MANIFEST},
-        )
+    manifest = read(folder, digest)
     verify.check_files(manifest, folder)
     verify.check_environment(manifest, environ)
     model = forms.load(manifest, folder, allow_code=allow_code)
@@ -143,15 +139,18 @@ def push(folder: Path, storage: Storage, version: int | None = None) -> VersionR
     verify.check_files(manifest, folder)
     taken = versions(storage, manifest.model)
     wanted = version if version is not None else (taken[-1] if taken else None)
-    if wanted in taken and digest_of(storage.get(manifest_key(manifest.model, wanted))) == manifest.digest:
+    if wanted in taken and _holds(storage, manifest, wanted):
         return _ref(manifest, wanted)
     for entry in manifest.files:
         # Blobs are named by their content, so one of the right size is the one from an earlier push.
         if storage.size(blob_key(entry.sha256)) != entry.size:
             storage.put(blob_key(entry.sha256), folder / entry.path)
     number = version if version is not None else (taken[-1] if taken else 0) + 1
-    # Somebody else may win the number between the listing and the write; then the next one is tried.
+    # Somebody else may win the number between the listing and the write; then the next one is tried, unless the winner
+    # published these very bytes: two jobs that push one build get one version.
     while not storage.put(manifest_key(manifest.model, number), manifest.canonical(), if_absent=True):
+        if _holds(storage, manifest, number):
+            break
         if version is not None:
             raise Conflict(
                 f"{manifest.model} has a version {version} already, with another digest.",
@@ -195,14 +194,25 @@ def pull(storage: Storage, model: str, version: int, folder: Path) -> Manifest:
         raise Conflict(
             f"{folder.name} is not empty.", kind="folder", name=folder.name, hint="Choose a folder that does not exist yet."
         )
-    for entry in manifest.files:
-        (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
-        with (folder / entry.path).open("wb") as target:
-            target.writelines(storage.stream(blob_key(entry.sha256)))
+    try:
+        for entry in manifest.files:
+            (folder / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            with (folder / entry.path).open("wb") as target:
+                target.writelines(storage.stream(blob_key(entry.sha256)))
+        verify.check_files(manifest, folder)
+    except BaseException:
+        # The folder was empty when we came: what a broken pull leaves would be in the way of the next one. The folder
+        # itself stays, for somebody's shell may stand in it.
+        for left in folder.iterdir() if folder.exists() else ():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        raise
     # The manifest comes last: a folder that has one is complete.
-    verify.check_files(manifest, folder)
     (folder / MANIFEST).write_bytes(manifest.canonical())
     return manifest
+
+
+def _holds(storage: Storage, manifest: Manifest, version: int) -> bool:
+    return digest_of(storage.get(manifest_key(manifest.model, version))) == manifest.digest
 
 
 def _ref(manifest: Manifest, version: int) -> VersionRef:
@@ -215,9 +225,7 @@ def _run(scenario: Scenario, model: Model) -> str:
         return f"{len(scenario.expect)} expectations for {len(scenario.rows)} rows"
     try:
         answers = model.predict(scenario.rows)
-    except ModelFailed as error:
-        return error.detail
-    except InvalidInput as error:
+    except (ModelFailed, InvalidInput) as error:
         return error.detail
     for index, (expected, answer) in enumerate(zip(scenario.expect, answers, strict=False)):
         found = verify.differs(Answer(expected.prediction, expected.scores or answer.scores), answer, scenario.tolerance)

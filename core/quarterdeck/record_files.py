@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from quarterdeck.errors import StorageError
 from quarterdeck.records import ChallengerRecord, Frame, MainRecord, row_id
 from quarterdeck.schema import Feature, Row, Schema
 from quarterdeck.storage import Storage
@@ -271,7 +272,17 @@ def _text(value: str) -> str:
 
 def _tables(storage: Storage, deployment: str, kind: Kind, since: datetime | None) -> list[pa.Table]:
     def read(key: str) -> pa.Table:
-        return pq.read_table(pa.BufferReader(storage.get(key)))
+        try:
+            return pq.read_table(pa.BufferReader(storage.get(key)))
+        except pa.ArrowException as error:
+            # Stores put objects whole, so this was not a broken delivery: somebody's file lies among ours.
+            raise StorageError(
+                f"{key} is not a file of records.",
+                retryable=False,
+                kind="object",
+                name=key,
+                hint="Take it out of the store, or restore it.",
+            ) from error
 
     with ThreadPoolExecutor(_READERS, thread_name_prefix="records") as pool:
         return list(pool.map(read, keys(storage, deployment, kind, since)))

@@ -28,7 +28,8 @@ from quarterdeck.schema import Frozen, Name
 
 API_VERSION: Literal["quarterdeck.dev/v1alpha1"] = "quarterdeck.dev/v1alpha1"
 KIND: Literal["ModelDeployment"] = "ModelDeployment"
-_VERSION = Annotated[int, Field(ge=1, description="Number of the version.")]
+# Strict: YAML reads `yes` as true, and pydantic would take that for version 1.
+_VERSION = Annotated[int, Field(ge=1, strict=True, description="Number of the version.")]
 _TRUST_WORDS = "`code` lets the package run code when it is loaded."
 
 Place = tuple[str | int, ...]
@@ -128,6 +129,15 @@ def read(text: str, source: str = "input") -> list[ModelDeployment]:
             name=source,
             hint="Indent with spaces, and quote values that hold a colon.",
         ) from None
+    except ValueError:
+        # YAML makes moments and numbers of what only looks like them, and fails on the thirteenth month.
+        raise InvalidInput(
+            f"{source}: a value looks like a date or a number but is none.",
+            code="malformed",
+            kind="file",
+            name=source,
+            hint="Quote values that are text.",
+        ) from None
     if not found:
         raise InvalidInput(
             f"{source} holds no document.", kind="file", name=source, hint=f"Begin it with `apiVersion: {API_VERSION}`."
@@ -136,12 +146,34 @@ def read(text: str, source: str = "input") -> list[ModelDeployment]:
 
 
 def _validated(document: Any, node: yaml.Node, source: str) -> ModelDeployment:
+    _check_unique(node, source)
     try:
         return ModelDeployment.model_validate(document)
     except ValidationError as error:
         # An unknown field comes first: it is most often the reason why a required one is missing.
         errors = error.errors(include_url=False, include_input=False)
         raise _refusal(min(errors, key=lambda each: each["type"] != "extra_forbidden"), node, source) from None
+
+
+def _check_unique(node: yaml.Node, source: str) -> None:
+    """Refuse a field that is there twice: YAML's reader would silently take the last one."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[Any] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise InvalidInput(
+                    f"{source}:{key.start_mark.line + 1}: {key.value}: is there twice.",
+                    kind="field",
+                    name=str(key.value),
+                    hint="Leave one of them.",
+                )
+            # Keys that are no scalars are refused with the field's name later; as lists they have no hash.
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+            _check_unique(value, source)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _check_unique(value, source)
 
 
 def _refusal(found: ErrorDetails, node: yaml.Node, source: str) -> InvalidInput:

@@ -54,6 +54,9 @@ class Schema(Frozen):
         names = [feature.name for feature in self.features]
         if len(set(names)) != len(names):
             raise ValueError("feature names must be unique")
+        # By equality, as answers look them up: 1, 1.0 and True would be one class with two scores.
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("class labels must be unique")
         if self.task == "regression" and self.classes:
             raise ValueError("a regression has no classes")
         if self.task == "binary" and len(self.classes) != 2:

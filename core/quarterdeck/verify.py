@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -149,20 +150,29 @@ class _Opened:
     def __enter__(self) -> _Opened:
         manifest, folder, entry = self._place
         try:
-            self.number = os.open(folder / entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            # Non-blocking: opening a pipe that somebody put there would wait for its other end, and wait for ever.
+            self.number = os.open(folder / entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
-            raise PackageRefused(
-                f"{entry.path} of {manifest.model} is not there.",
-                code="file-missing",
-                kind="package",
-                name=manifest.model,
-                hint="Fetch or publish the package again.",
-                extra={"place": entry.path},
-            ) from None
+            raise _missing(manifest, entry) from None
+        # A folder opens like a file and fails only when it is read.
+        if not stat.S_ISREG(os.fstat(self.number).st_mode):
+            os.close(self.number)
+            raise _missing(manifest, entry)
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self.number)
+
+
+def _missing(manifest: Manifest, entry: FileEntry) -> PackageRefused:
+    return PackageRefused(
+        f"{entry.path} of {manifest.model} is not there.",
+        code="file-missing",
+        kind="package",
+        name=manifest.model,
+        hint="Fetch or publish the package again.",
+        extra={"place": entry.path},
+    )
 
 
 def _compare(manifest: Manifest, entry: FileEntry, sha256: str, size: int) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from quarterdeck.storage import open_storage
+from tests.local.shared import Shared
 from tests.local.system import LocalSystem
 from tests.s3 import s3, s3_server
 
-__all__ = ["s3", "s3_server", "system"]
+__all__ = ["s3", "s3_server", "shared", "system"]
 
 
 @pytest.fixture
@@ -18,3 +21,14 @@ def system(tmp_path: Path) -> Iterator[LocalSystem]:
     """A system of its own for one test, in a folder that was empty."""
     with LocalSystem(tmp_path) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """The one system of all tests that need none for themselves; they leave it as healthy as they found it."""
+    with (
+        LocalSystem(tmp_path_factory.mktemp("shared"), ship_seconds=0.2) as started,
+        started.client() as client,
+        httpx.Client(base_url=started.main_url, trust_env=False, timeout=30) as http,
+    ):
+        yield Shared(started, client, http, open_storage(client.instance()["store"]))

@@ -26,6 +26,7 @@ _ALL_ITERATIONS = -1
 # One thread per call: a node answers many small requests, and idle OpenMP threads of large pools spin beside the event loop.
 _PARAMETERS = b"num_threads=1 verbosity=-1"
 _CATEGORIES = "pandas_categorical:"
+_SCALARS = (str, int, float, bool, type(None))
 _handle = ctypes.c_void_p
 _Codes = dict[Scalar, float]
 
@@ -48,13 +49,24 @@ def load(manifest: Manifest, folder: Path) -> Model:
 
 
 def category_lists(text: bytes) -> list[list[Scalar]]:
-    """The categories of each pandas category column in column order; the position of a category is its code."""
+    """The categories of each pandas category column in column order; the position of a category is its code.
+
+    Raises:
+        ModelFailed: the text has such a line, but not as LightGBM writes it.
+    """
     # The last one: a feature may be named like the marker.
     start = text.rfind(_CATEGORIES.encode())
     if start < 0:
         return []
     line = text[start + len(_CATEGORIES) :].split(b"\n", 1)[0]
-    found: list[list[Scalar]] | None = json.loads(line)
+    try:
+        found: list[list[Scalar]] | None = json.loads(line)
+        # Looked up by value later, so a value must be a scalar; the library itself never reads this line.
+        sound = all(isinstance(value, _SCALARS) for values in found or [] for value in values)
+    except (ValueError, TypeError) as error:
+        raise ModelFailed("its lists of categories cannot be read.") from error
+    if not sound:
+        raise ModelFailed("its lists of categories hold something that is no scalar.")
     return found or []
 
 
@@ -174,7 +186,8 @@ class LightGBMModel:
                     else:
                         add(codes.get(value, math.nan))
         except (KeyError, TypeError, OverflowError) as error:
-            raise ModelFailed(f"Feature {name} is absent or not a number.", kind="feature", name=name) from error
+            hint = "Send it as the deployment's schema says."
+            raise ModelFailed(f"Feature {name} is absent or not a number.", kind="feature", name=name, hint=hint) from error
         return matrix
 
 

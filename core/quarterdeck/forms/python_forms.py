@@ -22,6 +22,8 @@ from quarterdeck.verify import read_verified
 
 MODEL_FILES: dict[Form, str] = {"skops": skops_zip.MODEL_FILE, "joblib": "model.joblib"}
 
+_ORIGINAL = "Try the row on the original model."
+
 
 def load(manifest: Manifest, folder: Path) -> EstimatorModel:
     """The model of a skops or joblib package whose trust has been checked; `PackageRefused` where it cannot be loaded."""
@@ -79,19 +81,19 @@ def _ask(estimator: Any, method: str, data: Any) -> Any:
         return getattr(estimator, method)(data)
     except Exception as error:
         # The model's own words may quote values of the request; its exception's type does not.
-        raise ModelFailed(f"The model raised {type(error).__name__}.", hint="Try the row on the original model.") from error
+        raise ModelFailed(f"The model raised {type(error).__name__}.", hint=_ORIGINAL) from error
 
 
 def _numbers(found: Any, shape: tuple[int, ...]) -> Any:
     try:
         numbers = np.asarray(found, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ModelFailed("The model answered something that is not numbers.") from None
+        raise ModelFailed("The model answered something that is not numbers.", hint=_ORIGINAL) from None
     # A regressor that was fitted to a column instead of a row of targets answers one.
     if numbers.shape == (*shape, 1):
         numbers = numbers.reshape(shape)
     if numbers.shape != shape:
-        raise ModelFailed(f"The model answered an array of shape {numbers.shape} instead of {shape}.")
+        raise ModelFailed(f"The model answered an array of shape {numbers.shape} instead of {shape}.", hint=_ORIGINAL)
     return numbers
 
 

@@ -14,6 +14,7 @@ _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._=-]{0,199}"
 _KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
 _PREFIX = re.compile(rf"({_SEGMENT}/)*({_SEGMENT})?")
 _NAME = re.compile(NAME_PATTERN)
+_KEYS = "Use relative keys of letters, digits and ._=- between slashes; no segment starts with a dot."
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -27,7 +28,7 @@ def check_key(key: str) -> str:
         raise InvalidInput(
             "This is not the key of an object in a store.",
             kind="key",
-            hint="Use relative keys of letters, digits and ._=- between slashes; no segment starts with a dot.",
+            hint=_KEYS,
         )
     return key
 
@@ -39,7 +40,7 @@ def check_prefix(prefix: str) -> str:
         InvalidInput: no key can start like this.
     """
     if len(prefix) > MAX_KEY or not _PREFIX.fullmatch(prefix):
-        raise InvalidInput("No key of a store can start like this prefix.", kind="key")
+        raise InvalidInput("No key of a store can start like this prefix.", kind="key", hint=_KEYS)
     return prefix
 
 
@@ -64,7 +65,8 @@ def blob_key(sha256: str) -> str:
         InvalidInput: it is no digest.
     """
     if not _SHA256.fullmatch(sha256):
-        raise InvalidInput("A blob is named by 64 lower-case hex digits.", kind="key")
+        hint = "Take the sha256 of a file in the manifest."
+        raise InvalidInput("A blob is named by 64 lower-case hex digits.", kind="key", hint=hint)
     return f"blobs/sha256/{sha256}"
 
 
@@ -82,5 +84,5 @@ def _name(value: str, kind: str) -> str:
 
 def _positive(version: int) -> int:
     if version < 1:
-        raise InvalidInput("Versions are counted from 1.", kind="version", name=str(version))
+        raise InvalidInput("Versions are counted from 1.", kind="version", name=str(version), hint="Name a version from 1 on.")
     return version

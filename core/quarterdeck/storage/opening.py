@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from quarterdeck.errors import InvalidInput
 from quarterdeck.storage.folder import FolderStorage
@@ -33,7 +33,7 @@ def open_storage(url: str | Path) -> Storage:
     if not text or "\0" in text:
         raise _refuse("The URL of the store is empty or no text.", _FORMS)
     if not separator:
-        return FolderStorage(Path(text).expanduser())
+        return FolderStorage(_expanded(Path(text)))
     if scheme == "s3":
         return _s3(text)
     if scheme == "file":
@@ -43,8 +43,27 @@ def open_storage(url: str | Path) -> Storage:
     raise _refuse("The URL of the store has a scheme that is not known.", _FORMS)
 
 
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise _refuse("The store's folder is in the home of a user that this machine does not know.", _FORMS) from None
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL, its port among them read: Python notices brackets and ports that are none in two places."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise _refuse("The URL of the store, or the endpoint in it, is no URL.", _FORMS)
+    return parts
+
+
 def _file(url: str) -> FolderStorage:
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path.startswith("/"):
         raise _refuse("A file URL has three slashes and then the folder's absolute path.", _FORMS)
     return FolderStorage(Path(unquote(parts.path)))
@@ -52,7 +71,7 @@ def _file(url: str) -> FolderStorage:
 
 def _s3(url: str) -> S3Storage:
     """Everything after the bucket is public: a URL is stored, shown and sent around, so it may hold no credential."""
-    parts = urlsplit(url)
+    parts = _split(url)
     if "@" in parts.netloc or ":" in parts.netloc:
         raise _refuse("An s3 URL must not hold credentials or a port.", _SECRETS)
     if not _BUCKET.fullmatch(parts.netloc):
@@ -67,8 +86,9 @@ def _s3(url: str) -> S3Storage:
 def _endpoint(value: str) -> str:
     if not value:
         return ""
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+    parts = _split(value)
+    # The sign itself, not the user's name: a password may come with an empty one.
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
         raise _refuse("The endpoint in an s3 URL is http(s)://host:port and nothing more.", _SECRETS)
     return value.rstrip("/")
 

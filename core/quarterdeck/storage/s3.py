@@ -17,6 +17,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
 
 from quarterdeck.errors import StorageError
 from quarterdeck.storage.keys import check_key, check_prefix
@@ -108,7 +109,8 @@ class S3Storage:
         self._patience = patience or Patience()
         self._made: S3Client | None = None
         self._making = threading.Lock()
-        query = "&".join(f"{name}={value}" for name, value in (("endpoint", endpoint), ("region", region)) if value)
+        # Legible, for people read it, but escaped where a value would otherwise end or start another one.
+        query = urlencode({name: value for name, value in (("endpoint", endpoint), ("region", region)) if value}, safe=":/[]")
         self.url = f"s3://{bucket}/{prefix}".rstrip("/") + (f"?{query}" if query else "")
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
