@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from quarterdeck.errors import InvalidInput
 from quarterdeck.plan import Role
-from quarterdeck.schema import Frozen, Name
+from quarterdeck.schema import Name
+from quarterdeck.settings import ProgramSettings
 
-PREFIX = "QUARTERDECK_"
 
-
-class Settings(Frozen):
+class Settings(ProgramSettings):
     """What one serve process is told. Each field is the variable `QUARTERDECK_<FIELD>`; durations are in seconds."""
 
     node: Name = Field("main", description="Name of this node; the plan server keeps one plan per name.")
@@ -32,30 +28,6 @@ class Settings(Frozen):
     receive_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="How long a request's head may take to arrive.")
     model_seconds: Annotated[float, Field(gt=0)] = Field(30.0, description="Deadline of one batch in a model process.")
     probe_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="Pause between probes of what is active.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
-    lifeline_fd: int | None = Field(None, description="Inherited pipe; its end of file ends this process.")
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Read the variables that are set and not empty.
-
-        Raises:
-            InvalidInput: a variable has a value that it cannot have; names the variable, not the value.
-        """
-        names = {PREFIX + field.upper(): field for field in cls.model_fields}
-        # Set but empty is how compose files and charts say "not set".
-        given = {field: environ[name] for name, field in names.items() if environ.get(name)}
-        try:
-            return cls.model_validate(given)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            variable = PREFIX + str(first["loc"][0]).upper()
-            raise InvalidInput(
-                f"{variable} cannot be used: {first['msg']}.",
-                kind="setting",
-                name=variable,
-                hint="Correct or remove the variable and start again.",
-            ) from None
 
     @property
     def base_url(self) -> str:

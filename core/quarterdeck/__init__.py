@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["BuiltPackage", "package"]
 
 
+# A module's __getattr__ (PEP 562): a node that imports quarterdeck.errors must not pay for pandas and scikit-learn.
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'quarterdeck' has no attribute {name!r}")

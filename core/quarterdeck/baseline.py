@@ -17,6 +17,7 @@ from quarterdeck.records import Answer
 from quarterdeck.schema import Row, Schema
 
 BASELINE_FILE = "baseline.json"
+# Fine enough to be merged into ten bins of equal mass later, which is what most drift measures are stated for.
 _BINS = 50
 _TOP = 100
 
@@ -42,6 +43,7 @@ def baseline(schema: Schema, rows: Sequence[Row], answers: Sequence[Answer], sou
 def numbers(values: Sequence[Any]) -> dict[str, Any]:
     """Interior edges, counts per bin (one more than edges; a value on an edge falls to its right), missing, moments."""
     found = np.array([value for value in values if value is not None], dtype=np.float64)
+    # Infinite values count as missing: they have no bin, and one of them would swallow every moment.
     found = found[np.isfinite(found)]
     missing = len(values) - len(found)
     if not len(found):
@@ -52,6 +54,7 @@ def numbers(values: Sequence[Any]) -> dict[str, Any]:
     # Large numbers have squares that no float holds: a moment that overflows is left out, without a warning to the builder.
     with np.errstate(over="ignore"):
         moments = {"min": found.min(), "max": found.max(), "sum": found.sum(), "sum_of_squares": np.square(found).sum()}
+    # Twelve digits: sums depend on the order in which numpy adds, and that on the processor.
     finite = {name: float(f"{value:.12g}") for name, value in moments.items() if np.isfinite(value)}
     return {"kind": "numbers", "edges": edges.tolist(), "counts": counts.tolist(), "missing": missing, **finite}
 

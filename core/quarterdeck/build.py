@@ -289,6 +289,7 @@ def _stored(model: Any, form: FormChoice, trust: Trust | None) -> tuple[Form, di
             )
         booster = model if is_booster(model) else model.booster_
         return "lightgbm-text", {lightgbm_text.MODEL_FILE: booster.model_to_string().encode()}
+    # Joblib only where skops has been tried: nobody gets a package that runs code by a convenience of ours.
     data = b"" if form == "joblib" else skops_zip.dumps(model)
     foreign = [] if form == "joblib" else skops_zip.foreign_types(data)
     if form != "joblib" and not foreign:
@@ -342,6 +343,7 @@ def _built(
         {
             **words,
             "form": form,
+            # What loading does decides, not what was permitted: a model that skops knows stays data under trust="code".
             "trust": "code" if form == "joblib" else "data",
             "schema": schema,
             "files": _entries(files),
@@ -361,6 +363,7 @@ def _proven(document: dict[str, Any], files: Mapping[str, bytes], original: _Ori
     sample = judged.part(_PROOF_ROWS)
     rows = rows_of(sample)
     draft = _draft(document)
+    # `allow_code` is for this process alone: it runs the code of a model that its author holds in memory anyway.
     # From files, not from memory: what is proven is what will lie in the store.
     with tempfile.TemporaryDirectory() as folder:
         written = package_files.write(draft, files, Path(folder) / "package")
@@ -402,6 +405,7 @@ def _draft(document: dict[str, Any]) -> Manifest:
 
 def _summary(data: _Data, source: str) -> DataSummary:
     """Shape and digest: sha256 of the rows as CSV with the target last, so that no library's file format matters."""
+    # Written through a digest instead of into memory: as text, training data may be many times the size of the frame.
     digest = hashlib.sha256()
     with io.TextIOWrapper(cast(Any, _Digesting(digest)), encoding="utf-8", newline="\n", write_through=True) as sink:
         data.frame.assign(**{"": data.labels}).to_csv(sink, index=False, lineterminator="\n")
@@ -461,6 +465,7 @@ def _no_file(path: Path) -> InvalidInput:
 def _table(path: Path, target: str, model: Any) -> tuple[pd.DataFrame, Any]:
     """Features and target; only the columns that the model was fitted on, where it knows them."""
     try:
+        # pandas' own reading of missing values, for that is what the model was most likely trained with.
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except FileNotFoundError:
         raise _no_file(path) from None

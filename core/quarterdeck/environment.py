@@ -24,6 +24,7 @@ def current(libraries: Iterable[str], variables: Iterable[str] = ()) -> Environm
 def installed(distribution: str) -> str:
     """The installed version of one distribution, read from its metadata without importing it; empty where there is none."""
     try:
+        # Metadata, not `__version__`: importing a library to ask it would run it, before anything has been verified.
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return ""
@@ -49,6 +50,7 @@ def compare_libraries(manifest: Manifest) -> None:
 def compare_variables(manifest: Manifest, environ: Mapping[str, str]) -> None:
     """Refuse a package that needs an environment variable that is not set; values are never looked at."""
     for variable in manifest.environment.variables:
+        # Set but empty counts as set: whether empty is a value is the model's own affair.
         if variable not in environ:
             raise PackageRefused(
                 f"{manifest.model} needs the environment variable {variable}, which is not set here.",

@@ -49,6 +49,7 @@ class QuarterdeckError(Exception):
         name: str = "",
         extra: dict[str, Any] | None = None,
     ) -> None:
+        # Only the detail: pickling, as between processes of a pool, calls the class again with these very arguments.
         super().__init__(detail)
         self.detail = detail
         self.code = code or self.default_code
@@ -67,6 +68,7 @@ class QuarterdeckError(Exception):
             "detail": self.detail,
             "code": self.code,
             **{key: value for key, value in named.items() if value},
+            # Last and flat, as RFC 9457 has its extension members.
             **self.extra,
         }
 
@@ -165,6 +167,7 @@ class StorageError(QuarterdeckError):
     status = 502
     default_code = "store-failed"
 
+    # Retryable unless somebody knows better: a store that is given up for good needs a person, one retry too many needs none.
     def __init__(self, detail: str, *, retryable: bool = True, **named: Any) -> None:
         super().__init__(detail, **named)
         self.retryable = retryable

@@ -36,6 +36,7 @@ def compare(originals: Sequence[Answer], served: Sequence[Answer], tolerance: fl
             different += one.prediction != other.prediction
             largest = max(largest, *(abs(a - b) for a, b in zip(one.scores, other.scores, strict=True)))
         else:
+            # Relative above one, absolute below: the same measure that golden rows are compared with later.
             scale = max(1.0, abs(float(one.prediction)))
             largest = max(largest, abs(float(one.prediction) - float(other.prediction)) / scale)
     return Proof(rows=len(originals), labels_different=different, largest_difference=largest, tolerance=tolerance)
@@ -65,6 +66,7 @@ def _classification(schema: Schema, labels: Sequence[Label], answers: Sequence[A
     truth = np.array([schema.classes.index(label) for label in labels])
     scores = np.array([answer.scores for answer in answers])
     right = np.array([answer.prediction == label for answer, label in zip(answers, labels, strict=True)])
+    # Labels are passed along, for validation data need not hold every class that the scores speak of.
     every = list(range(len(schema.classes)))
     found = {
         "accuracy": float(right.mean()),
@@ -72,6 +74,7 @@ def _classification(schema: Schema, labels: Sequence[Label], answers: Sequence[A
         # One-against-rest scores need not sum to one, which the logarithmic loss takes for granted.
         "log_loss": float(metrics.log_loss(truth, scores / scores.sum(axis=1, keepdims=True), labels=every)),
     }
+    # Without both classes there is no curve; sklearn would warn and give NaN.
     if schema.task == "binary" and len(set(truth.tolist())) == 2:
         found["auc"] = float(metrics.roc_auc_score(truth, scores[:, 1]))
     return found

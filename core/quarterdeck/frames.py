@@ -127,6 +127,7 @@ def _missing(series: Any) -> Missing:
 def _object_type(name: str, series: Any) -> FeatureType:
     kinds: dict[str, FeatureType] = {
         "string": "string",
+        # A column without a single value: text is the type that refuses least later.
         "empty": "string",
         "boolean": "boolean",
         "integer": "int",
@@ -187,5 +188,6 @@ def _numbers(values: list[Scalar], dtype: str, taken: set[type]) -> Any:
 def _datetimes(values: list[Scalar], dtype: str) -> Any:
     """ISO 8601 strings as the training data's datetimes; those without an offset are UTC where the column has a zone."""
     texts: Any = values
+    # By way of UTC: texts with different offsets in one batch have no other common dtype.
     moments: Any = pd.Series(pd.to_datetime(texts, utc=True, format="ISO8601"))
     return moments.astype(dtype) if "," in dtype else moments.dt.tz_localize(None).astype(dtype)

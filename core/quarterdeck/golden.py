@@ -11,6 +11,7 @@ from quarterdeck.manifest import GoldenRow
 from quarterdeck.model import Model
 from quarterdeck.schema import Feature, Prediction, Row, Schema
 
+# Enough to hit most branches of a small model, few enough that proving one costs milliseconds on every node and start.
 _ORDINARY = 16
 UNSEEN = "quarterdeck-unseen"
 
@@ -65,6 +66,7 @@ def _edges(schema: Schema, ordinary: Sequence[Row]) -> list[Row]:
     highest: Row = {
         feature.name: _extreme(feature, feature.maximum) for feature in schema.features if feature.maximum is not None
     }
+    # One null at a time as well: all at once could hide that a single one is treated wrongly. Four keep wide tables small.
     singles: list[Row] = [{name: None} for name in list(nulls)[:4]]
     return [{**base, **change} for change in (nulls, *singles, unseen, lowest, highest) if change]
 

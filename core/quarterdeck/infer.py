@@ -14,6 +14,7 @@ from quarterdeck.errors import InvalidInput
 from quarterdeck.frames import feature_type, scalar
 from quarterdeck.schema import Feature, Label, Schema, Task
 
+# Beyond this a text column is an identifier or prose, and listing its values would publish data, not a contract.
 _MOST_CATEGORIES = 100
 _LONGEST_NAME = 256
 _OBJECTIVE = re.compile(r"^objective=(\w+)", re.MULTILINE)
@@ -25,6 +26,7 @@ def frame_from(data: Any, names: Sequence[str] = ()) -> pd.DataFrame:
     Raises:
         InvalidInput: it is no table, is empty, or has two columns of one name.
     """
+    # A shallow copy: renaming the columns must not reach the caller's own frame.
     frame = data.copy(deep=False) if isinstance(data, pd.DataFrame) else _from_array(np.asarray(data), names)
     # JSON knows text keys only.
     frame.columns = pd.Index([str(name) for name in frame.columns])
@@ -136,6 +138,7 @@ def is_lightgbm(model: Any) -> bool:
 
 def booster_task(text: str) -> Task:
     """The task of a LightGBM model text, by its objective; custom ones are regressions."""
+    # The text and not the parameters: a booster that was loaded from a file has forgotten the latter.
     found = _OBJECTIVE.search(text)
     objective = found.group(1) if found else ""
     return "binary" if objective == "binary" else "multiclass" if objective.startswith("multiclass") else "regression"
@@ -149,6 +152,7 @@ def _is_a(model: Any, module: str, name: str) -> bool:
 def _estimator_task(model: Any) -> Task:
     if not hasattr(model, "predict") or not hasattr(model, "__sklearn_tags__"):
         raise _no_task(model)
+    # Decided by scikit-learn's tags, not by the presence of predict_proba: some outlier detectors have that too.
     if is_classifier(model):
         if not hasattr(model, "predict_proba"):
             raise InvalidInput(

@@ -27,6 +27,7 @@ _AGAIN = "Publish the package again from its source."
 class FileEntry(Frozen):
     """One file of the package. `path` is its name inside the package; its bytes live as a blob under its digest."""
 
+    # Narrower than a file system demands: the same on every system, no two that differ in case only, nothing hidden.
     path: str
     size: Annotated[int, Field(ge=0)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -94,6 +95,7 @@ class Manifest(Frozen):
     trust: Trust = Field(
         "data", description="`code` means that loading runs code from the package; a deployment must allow it by name."
     )
+    # `schema` is a method of pydantic's BaseModel already, so the member has another name in Python than in the file.
     data_schema: Schema = Field(alias="schema")
     files: list[FileEntry]
     environment: Environment
@@ -117,6 +119,7 @@ class Manifest(Frozen):
 
     def canonical(self) -> bytes:
         """The document's bytes: sorted keys, no spaces, UTF-8; these are stored and these are digested."""
+        # None is left out, so that a member which a later release adds does not change the digests of today's packages.
         document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
@@ -159,6 +162,7 @@ class Manifest(Frozen):
         Raises:
             PackageRefused: ``digest-mismatch`` or ``manifest-invalid``.
         """
+        # The digest before the content: bytes of a stranger are not even parsed.
         if expected is not None and digest_of(raw) != expected:
             raise PackageRefused(
                 "manifest.json does not have the digest that was asked for.",
@@ -171,6 +175,7 @@ class Manifest(Frozen):
         try:
             found = cls.model_validate_json(raw)
         except ValidationError as error:
+            # One place is enough to mend, and the input stays out of the message: it may be long, and it is not ours.
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"])
             raise PackageRefused(
@@ -181,6 +186,7 @@ class Manifest(Frozen):
                 hint=_AGAIN,
                 extra={"place": MANIFEST},
             ) from None
+        # Otherwise two byte strings, and so two digests, could stand for one version.
         if not found._is(raw):
             raise PackageRefused(
                 "manifest.json is not in canonical form.",

@@ -137,6 +137,7 @@ def push(folder: Path, storage: Storage, version: int | None = None) -> VersionR
     manifest = read(folder)
     # What is pushed is what was proven: a folder that was edited since is refused here, not at the nodes.
     verify.check_files(manifest, folder)
+    # Only the newest is compared: publishing an older package again is a wish to have it on top.
     taken = versions(storage, manifest.model)
     wanted = version if version is not None else (taken[-1] if taken else None)
     if wanted in taken and _holds(storage, manifest, wanted):
@@ -164,6 +165,7 @@ def push(folder: Path, storage: Storage, version: int | None = None) -> VersionR
 
 def versions(storage: Storage, model: str) -> list[int]:
     """The version numbers of a model in a store, ascending; empty where there is none."""
+    # Other keys under the prefix are not versions, whoever put them there.
     pattern = re.compile(re.escape(versions_prefix(model)) + r"([1-9][0-9]*)/" + re.escape(MANIFEST))
     found = (pattern.fullmatch(key) for key in storage.list(versions_prefix(model)))
     return sorted(int(match.group(1)) for match in found if match)
@@ -183,6 +185,7 @@ def pull(storage: Storage, model: str, version: int, folder: Path) -> Manifest:
     except StorageError as error:
         if error.code != "not-found":
             raise
+        # Asked for only after the miss: a listing of many versions costs more than the read.
         known = ", ".join(str(number) for number in versions(storage, model)) or "none"
         raise NotFound(
             f"There is no {model} v{version} in the store.",

@@ -75,11 +75,13 @@ class DeploymentPlan(Frozen):
 class Plan(Frozen):
     """Everything that one node has to do; level-triggered: the whole wish, never a difference."""
 
+    # Nodes may be older than their deployer: the number is what lets one refuse what it would misread.
     plan: Literal[1] = PLAN_SCHEMA
     node: Name
     sequence: int = Field(description="Rises with every change; a node ignores a plan that is older than its own.")
     store: str = Field(description="URL of the package and record store.")
     deployments: list[DeploymentPlan] = Field(default_factory=list)
+    # The whole keyring with every plan: a revoked key is gone when the plan is, and no node keeps a list of its own.
     keyring: list[Key] = Field(default_factory=list)
 
 
@@ -99,6 +101,7 @@ class VersionReport(Frozen):
 class MirrorReport(Frozen):
     """The mirror's ledger of this boot: mirrored = answered + failed + expired + dropped + pending, always."""
 
+    # Counters of one boot: whoever adds them up over restarts must look at NodeReport.boot.
     mirrored: int = 0
     answered: int = 0
     failed: int = 0

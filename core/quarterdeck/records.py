@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 from quarterdeck.schema import Label, Row
 
 MAGIC = b"QF"
+# Fixed sizes, no alignment: the same bytes on every machine, for spools outlive the boot that wrote them.
 _HEAD = struct.Struct("<2sBBIIQ")
 _CRC_PART = struct.Struct("<BBIQ")
 KIND_MAIN = 1
@@ -138,6 +139,7 @@ def _walk(data: bytes) -> Iterator[tuple[int, int, bytes, int]]:
     while place + _HEAD.size <= len(data):
         magic, kind, zero, length, crc, sequence = _HEAD.unpack_from(data, place)
         start, place = place + _HEAD.size, place + _HEAD.size + length
+        # The length is believed only as far as the file reaches; the checksum then decides whether it was one.
         if magic != MAGIC or kind not in _MEMBERS or place > len(data):
             return
         payload = data[start:place]
@@ -147,6 +149,7 @@ def _walk(data: bytes) -> Iterator[tuple[int, int, bytes, int]]:
 
 
 def _record(kind: int, members: list[Any]) -> Record:
+    # JSON gives lists where tuples went in: they are made again in place, for a second list of every row costs a copy.
     if kind == KIND_MAIN:
         main = MainRecord(*members)
         main.answers[:] = [Answer(*answer) for answer in main.answers]

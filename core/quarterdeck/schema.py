@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 FeatureType = Literal["float", "int", "string", "boolean", "datetime"]
 Task = Literal["binary", "multiclass", "regression"]
+# bool beside int, and both beside float: pydantic picks the exact type, so true, 1 and 1.0 come back as they went in.
 Label = str | int | float | bool
 Scalar = float | int | str | bool | None
 Row = dict[str, Scalar]
 """One record as it crosses a door: feature name → JSON scalar. Datetimes are ISO 8601 strings."""
 
+# Those of a DNS label, so that every name can become a Kubernetes object, a host and a path without being rewritten.
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN, description="Lower-case letters, digits and dashes; 1 to 63 of them.")]
 """Names of models, deployments, projects, services, nodes: no path, no escape, nothing to interpret."""
@@ -21,6 +23,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN, description="Lower-case letter
 class Frozen(BaseModel):
     """Base of everything that crosses a process: immutable, and unknown members are an error."""
 
+    # An unknown member is most often a mistyped one, or a newer program's: better refused than silently without effect.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 

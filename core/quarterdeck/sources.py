@@ -15,6 +15,7 @@ from quarterdeck.errors import InvalidInput
 from quarterdeck.infer import is_booster
 
 SOURCE_FILE = "source.txt"
+# Addresses differ from process to process, and equal input must give equal bytes.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -37,8 +38,10 @@ def plain(value: Any) -> Any:
         return {str(key): plain(member) for key, member in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
         return [plain(member) for member in value]
+    # The order of a set depends on the hash seed of the process.
     if isinstance(value, (set, frozenset)):
         return sorted((plain(member) for member in value), key=str)
+    # Objects without a JSON form are told by their type: their own text may hold an address or data.
     named = value if isinstance(value, (type, FunctionType, BuiltinFunctionType)) else type(value)
     return f"{named.__module__}.{named.__qualname__}"
 
@@ -63,6 +66,7 @@ def modules_of(model: Any) -> set[str]:
     members = list(_members(model))
     # Functions of builtins and numpy's ufuncs are no FunctionType and come with the recorded libraries.
     found = {(member if isinstance(member, FunctionType) else type(member)).__module__ for member in members}
+    # Found here, where the author can still move it, and not at the first node that tries to load the package.
     if "__main__" in found:
         raise InvalidInput(
             "Part of the model is defined in the script or notebook itself, so a node could not import it.",

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from quarterdeck.errors import InvalidInput
 from quarterdeck.schema import Frozen, Name
+from quarterdeck.settings import PREFIX, ProgramSettings
 
-PREFIX = "QUARTERDECK_"
 
-
-class Settings(Frozen):
+class Settings(ProgramSettings):
     """Each field is one variable: its name in capitals after ``QUARTERDECK_``."""
 
     data: Path = Field(Path(".quarterdeck"), description="Folder of the database, of the default store and of the token files.")
@@ -36,8 +33,6 @@ class Settings(Frozen):
     mirror_token_file: Path | None = Field(
         None, description="File with the mirroring token; default: `mirror-token` in the data folder."
     )
-    lifeline_fd: int | None = Field(None, description="Inherited pipe whose end of file stops this process: its parent is gone.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
 
     @property
     def database(self) -> Path:
@@ -56,28 +51,6 @@ class Settings(Frozen):
         """Host header values that are answered; anything else may be a rebound name."""
         names = {"127.0.0.1", "localhost", self.host}
         return frozenset(f"{name}:{self.port}" for name in names)
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Settings from variables; unset or empty ones take their default.
-
-        Raises:
-            InvalidInput: naming the variable that cannot be used.
-        """
-        given = os.environ if environ is None else environ
-        # An empty variable is an unset one: that is how shells and unit files leave things out.
-        named = {field: given[PREFIX + field.upper()] for field in cls.model_fields if given.get(PREFIX + field.upper())}
-        try:
-            return cls.model_validate(named)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            variable = PREFIX + str(first["loc"][0]).upper()
-            raise InvalidInput(
-                f"{variable} cannot be used: {first['msg']}.",
-                kind="setting",
-                name=variable,
-                hint="See docs/reference/settings.md for what it takes.",
-            ) from None
 
 
 class Tokens(Frozen):

@@ -18,7 +18,7 @@ from quarterdeck.manifest import Manifest
 from quarterdeck.plan import VersionRef
 from quarterdeck.record_files import MAIN_COLUMNS, keys, read_main
 from quarterdeck.schema import Row, Task
-from quarterdeck.storage import Storage, open_storage
+from quarterdeck.storage import Storage
 from tests.local.system import LocalSystem
 from tests.models import model_package, table, version_encoding_model
 from tests.support import eventually

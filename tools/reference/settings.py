@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from quarterdeck import client
+from quarterdeck.settings import PREFIX
 from quarterdeck_deployer.settings import Settings as DeployerSettings
 from quarterdeck_node.agent.settings import AgentSettings
-from quarterdeck_node.settings import PREFIX
 from quarterdeck_node.settings import Settings as NodeSettings
 from tools.reference.tables import first_line, table, type_words
 
