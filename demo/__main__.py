@@ -118,8 +118,8 @@ def _deploy(client: Client, folders: list[Path]) -> list[VersionRef]:
         wish = read(DEPLOYMENT, "the demo's deployment")[0]
         done = client.apply(wish, why="the demo begins", wait=WAIT_SECONDS)
     if not done["applied"]:
-        why = done.get("reason", "no reason given")
-        raise NotReady(f"Revision {done['revision']} was not applied: {why}.", kind="deployment", name=NAME, hint=LOOK)
+        said = f"Revision {done['revision']} was not applied. {done['note']}"
+        raise NotReady(said, kind="deployment", name=NAME, hint=LOOK)
     return refs
 
 

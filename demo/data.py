@@ -70,7 +70,7 @@ def _joined(source: Path) -> pd.DataFrame:
     minute = table["hour"] * 60 + table["minute"]
     table = table.assign(
         departure=pd.to_datetime(table["time_hour"], utc=True) + pd.to_timedelta(table["minute"], unit="min"),
-        weekday=day.dt.weekday.astype("int64"),
+        weekday=day.dt.day_of_week.astype("int64"),
         departure_minute=minute.astype("int64"),
         flight=table["carrier"] + table["flight"].astype(str),
     )

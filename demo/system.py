@@ -53,7 +53,8 @@ def running(folder: Path, port: int) -> Iterator[Client]:
             preexec_fn=partial(lifeline.die_with_parent, os.getpid()),
         )
     try:
-        yield _connected(process, folder, log)
+        with _connected(process, folder, log) as client:
+            yield client
     finally:
         _stop(process)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -49,7 +50,7 @@ class HttpAgent:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         # Proxies and certificates of the environment have no say over a socket in our own folder.
-        transport = httpx.AsyncHTTPTransport(uds=str(folder / "agent.sock"))
+        transport = httpx.AsyncHTTPTransport(uds=_short(folder / "agent.sock"))
         # A fetch takes as long as it takes; a dead agent closes the connection.
         timeout = httpx.Timeout(5.0, read=_ENSURE_SECONDS)
         self._client = httpx.AsyncClient(transport=transport, base_url="http://agent", timeout=timeout, trust_env=False)
@@ -112,12 +113,18 @@ class MemoryAgent:
         """See `Agent.close`."""
 
 
+def _short(path: Path) -> str:
+    """The shorter way to a socket: the kernel takes about 107 bytes, and serve usually runs in the very folder."""
+    return min(str(path), os.path.relpath(path), key=len)
+
+
 def _error(response: httpx.Response) -> QuarterdeckError:
     """The agent's problem, as the error that it was there."""
     try:
-        problem = response.json()
+        said = response.json()
     except ValueError:
-        problem = {}
+        said = None
+    problem = said if isinstance(said, dict) else {}
     named = {name: str(problem.get(name, "")) for name in ("code", "hint", "kind", "name")}
     extra = {name: problem[name] for name in ("place",) if name in problem}
     detail = str(problem.get("detail", f"The agent answered with status {response.status_code}."))

@@ -23,8 +23,12 @@ MAX_DEPTH = 32
 MAX_VALUES = 1_000_000
 MAX_STRING = 65_536
 MAX_PROBLEMS = 10
+MAX_STRAY_NAMES = 10_000
+"""Names beyond those of a thousand good rows up to which a document is still told what is wrong with it."""
 _INT64 = 2**63
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, and an unfinished string reaches to the end of the document: whatever a caller sends, every byte is looked at once.
+# A pattern that gives up at the end instead would start again at the next quote, and need hours for 8 MiB of escaped ones.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _SAID = {
     "missing": "is missing",
     "extra_forbidden": "is not a feature of this model",
@@ -89,8 +93,8 @@ class Binder:
         """
         # One look at the first character picks the validator, so nothing is parsed twice.
         many = body.lstrip(b" \t\r\n")[:1] == b"["
-        if body.count(b",") > MAX_VALUES:
-            raise TooLarge(f"The document has more than {MAX_VALUES:,} values.", code="too-many-values")
+        _check_values(body)
+        names = self._names(body)
         try:
             # The parser would let infinities pass together with NaN, so such documents take the slow road.
             if b"NaN" in body:
@@ -101,9 +105,25 @@ class Binder:
             raise _refusal(error, body, many) from None
         # Every name has its colon, so the count shows duplicates, which the parser resolves by taking the last.
         expected = len(rows) * self._width
-        if body.count(b":") != expected and _bare(body).count(b":") != expected:
+        if names != expected and _bare(body).count(b":") != expected:
             raise InvalidInput("A name appears twice in one record.", code="duplicate-name", hint="Send each feature once.")
         return _some(rows), many
+
+    def _names(self, body: bytes) -> int:
+        """How many colons the document has, which is at least how many names.
+
+        Raises:
+            TooLarge: far more names than any good document has.
+            Malformed: they are so many because it nests without end.
+        """
+        names = body.count(b":")
+        limit = MAX_ROWS * self._width + MAX_STRAY_NAMES
+        # The validator reports every single misfit: a million unknown names would cost a second and half a gigabyte. Strings
+        # may hold colons as well, so a suspicious count is taken again without them.
+        if names > limit and _bare(body).count(b":") > limit:
+            check_depth(body)
+            raise TooLarge(f"The document has more than {limit:,} names.", code="too-many-values")
+        return names
 
     def rows(self, rows: list[dict[str, Any]]) -> list[Row]:
         """Rows that a dialect or a form has put together already, checked as strictly as those of `read`.
@@ -141,8 +161,7 @@ def parse(body: bytes) -> Any:
         Malformed: not JSON, deeper than 32, or with a name twice in one object.
         TooLarge: more than a million values.
     """
-    if body.count(b",") > MAX_VALUES:
-        raise TooLarge(f"The document has more than {MAX_VALUES:,} values.", code="too-many-values")
+    _check_values(body)
     check_depth(body)
     try:
         text = body.decode("utf-8")
@@ -155,6 +174,12 @@ def parse(body: bytes) -> Any:
             raise Malformed(f"The body is not JSON: {error.msg} at line {error.lineno} column {error.colno}.") from None
         raise Malformed("The body is not JSON that can be read.") from None
     return found
+
+
+def _check_values(body: bytes) -> None:
+    # Commas inside strings count too: an honest document is a thousand times below this.
+    if body.count(b",") > MAX_VALUES:
+        raise TooLarge(f"The document has more than {MAX_VALUES:,} values.", code="too-many-values")
 
 
 def check_depth(body: bytes) -> None:

@@ -48,11 +48,16 @@ class DrainingServer(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._drain)
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: close connections whose request does not come."""
+        """Ten times a second: close connections whose request does not come, or whose answers are not taken."""
         if counter % 10 == 0:
-            now = time.monotonic()
+            now, settings = time.monotonic(), self._node.settings
             for connection in list(self.server_state.connections):
-                if isinstance(connection, LimitedProtocol) and connection.late(now, self._node.settings.receive_seconds):
+                if not isinstance(connection, LimitedProtocol):
+                    continue
+                # Closing would wait until the answers are taken, which is just what does not happen.
+                if connection.stalled(now, settings.send_seconds):
+                    connection.transport.abort()
+                elif connection.late(now, settings.receive_seconds):
                     connection.transport.close()
         return await super().on_tick(counter)
 

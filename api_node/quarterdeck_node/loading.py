@@ -21,6 +21,8 @@ from quarterdeck_node.predictor import Live, Predictor, Resident, Slot
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
+CORRECTION_PAUSE = 30.0
+"""Pause before the store is tried again where only a person can mend it: credentials, rights, a bucket that is not there."""
 _log = logging.getLogger(__name__)
 
 Opener = Callable[[VersionRef, Path], Awaitable[Resident]]
@@ -39,6 +41,13 @@ class _Version:
     load_seconds: float = 0.0
     resident: Resident | None = None
     task: asyncio.Task[None] | None = None
+    # Waits for a person; so a person's new wish need not wait for it.
+    waits: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Nothing will change it soon, or without somebody's doing."""
+        return self.waits or self.state in ("ready", "failed")
 
     def report(self) -> VersionReport:
         """As the plan server sees it."""
@@ -62,13 +71,23 @@ class Loader:
         agent: fetches and verifies.
         opener: loads and proves a folder.
         changed: called after every change of any state or slot.
+        correction_pause: seconds between tries where the store's error is one that waiting alone does not mend.
     """
 
-    def __init__(self, predictor: Predictor, agent: Agent, opener: Opener, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        agent: Agent,
+        opener: Opener,
+        changed: Callable[[], None],
+        *,
+        correction_pause: float = CORRECTION_PAUSE,
+    ) -> None:
         self._predictor = predictor
         self._agent = agent
         self._open = opener
         self._changed = changed
+        self._correction_pause = correction_pause
         self._plan: Plan | None = None
         self._versions: dict[VersionRef, _Version] = {}
         self._generations: dict[str, int] = {}
@@ -90,9 +109,12 @@ class Loader:
         # A refusal is final for its wish; without this a person could never say "try it again".
         again = self._wished_again(plan)
         for ref in wanted:
-            if ref not in self._versions or (self._versions[ref].state == "failed" and ref in again):
+            before = self._versions.get(ref)
+            if before is None or (ref in again and (before.waits or before.state == "failed")):
+                if before is not None and before.task is not None:
+                    before.task.cancel()
                 version = self._versions[ref] = _Version(ref)
-                version.task = asyncio.create_task(self._bring(version, plan.store))
+                version.task = asyncio.create_task(self._bring(version))
         self._settle()
 
     def _wished_again(self, plan: Plan) -> set[VersionRef]:
@@ -113,22 +135,22 @@ class Loader:
             task.cancel()
         await asyncio.gather(*tasks, *self._closing, return_exceptions=True)
         self._predictor.slots = {}
-        for version in self._versions.values():
-            if version.resident is not None:
-                await version.resident.runtime.close()
+        # Together, since ending a process takes its time and there may be dozens.
+        await asyncio.gather(*(one.resident.runtime.close() for one in self._versions.values() if one.resident is not None))
         self._versions = {}
 
-    async def _bring(self, version: _Version, store: str) -> None:
+    async def _bring(self, version: _Version) -> None:
         """Fetch, load and prove one version, for as long as it takes or until it is refused."""
         pause = FIRST_PAUSE
         while True:
             try:
-                await self._load(version, store)
+                await self._load(version)
                 break
             except StorageError as error:
-                _say(version, "fetching" if error.retryable else "failed", error)
-                if not error.retryable:
-                    break
+                # Never given up: whoever corrects credentials or a bucket's name must not have to say so here as well.
+                version.waits = not error.retryable
+                _say(version, "fetching", error)
+            # The bytes themselves are wrong: trying again would find the same ones.
             except PackageRefused as error:
                 _say(version, "failed", error)
                 break
@@ -137,17 +159,19 @@ class Loader:
                 _say(version, "failed", PackageRefused(f"Loading raised {type(error).__name__}.", code="load-failed"))
                 break
             self._changed()
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._correction_pause if version.waits else pause)
             # Each node doubles for itself; a store that returns is found again within ten seconds.
             pause = min(pause * 2, LONGEST_PAUSE)
+        version.waits = False
         self._settle()
-        if all(version.state in ("ready", "failed") for version in self._versions.values()):
+        if all(version.settled for version in self._versions.values()):
             # Room in the agent's cache is the agent's business; what it may free is known here.
             with suppress(QuarterdeckError):
                 await self._agent.forget([ref.digest for ref in self._versions])
 
-    async def _load(self, version: _Version, store: str) -> None:
-        ensured = await self._agent.ensure(version.ref, store)
+    async def _load(self, version: _Version) -> None:
+        # The newest plan's store, not that of the plan which began this: its URL may be what was corrected.
+        ensured = await self._agent.ensure(version.ref, self._plan.store if self._plan else "")
         async with self._loading:
             version.state = "loading"
             self._changed()

@@ -7,6 +7,7 @@ a counter that is born with its first event never shows that event as an increas
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
@@ -24,6 +25,8 @@ PROTOCOLS: tuple[Protocol, ...] = ("plain", "oip", "form", "mirror")
 OUTCOMES: tuple[Outcome, ...] = ("ok", "rejected", "shed", "error", "cancelled")
 REJECTIONS = ("schema", "format", "size", "type", "auth", "unknown")
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)
+KEPT_SECONDS = 900.0
+"""How long the series of a version that is no longer resident are shown: many times any usual pause between scrapes."""
 _VERSION_LABELS = ["deployment", "stage", "role", "version"]
 
 
@@ -55,9 +58,10 @@ class Metrics:
 
     Args:
         state: read at each scrape.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, state: Callable[[], State]) -> None:
+    def __init__(self, state: Callable[[], State], clock: Callable[[], float] = time.monotonic) -> None:
         # Without this each child has a second series with its birth, which nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
@@ -79,13 +83,18 @@ class Metrics:
         self._rejections = {reason: rejections.labels(reason) for reason in REJECTIONS}
         # `labels()` costs more than counting itself, so each child is looked up once.
         self._children: dict[tuple[str, ...], _Children] = {}
+        self._clock = clock
+        self._prepared: set[tuple[str, ...]] = set()
+        self._left: dict[tuple[str, ...], float] = {}
         self._registry.register(_States(state))
 
     def prepare(self, slots: Mapping[str, Slot]) -> None:
         """Make the children of every version that is ready, at 0."""
+        self._prepared = set()
         for slot in slots.values():
             live = [slot.live.resident.ref.version] if slot.live else []
             for version in [*slot.versions, *live]:
+                self._prepared.add(_labels(slot, version))
                 self._of(slot, version)
 
     def request(self, slot: Slot, version: int, protocol: Protocol, outcome: Outcome, seconds: float, rows: int) -> None:
@@ -102,10 +111,25 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""
+        self._forget()
         return generate_latest(self._registry)
 
+    def _forget(self) -> None:
+        """Remove the series of versions that left a while ago, or a node that lives for months shows all it ever had."""
+        now = self._clock()
+        for labels in list(self._children):
+            if labels in self._prepared:
+                self._left.pop(labels, None)
+            # Not at once: the last counts of a version that leaves have to be scraped first.
+            elif now - self._left.setdefault(labels, now) > KEPT_SECONDS:
+                for protocol, outcome in self._children.pop(labels).requests:
+                    self._requests.remove(*labels, protocol, outcome)
+                self._seconds.remove(*labels)
+                self._rows.remove(*labels)
+                del self._left[labels]
+
     def _of(self, slot: Slot, version: int) -> _Children:
-        labels = (slot.plan.name, slot.plan.stage, slot.plan.role, str(version))
+        labels = _labels(slot, version)
         found = self._children.get(labels)
         if found is None:
             requests = {
@@ -116,6 +140,10 @@ class Metrics:
             found = _Children(requests, self._seconds.labels(*labels), self._rows.labels(*labels))
             self._children[labels] = found
         return found
+
+
+def _labels(slot: Slot, version: int) -> tuple[str, ...]:
+    return slot.plan.name, slot.plan.stage, slot.plan.role, str(version)
 
 
 class _States(Collector):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import cache
 from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -45,7 +46,8 @@ class Link(asyncio.Protocol):
             NotReady: ``challenger-unreachable`` or ``challenger-timeout``.
         """
         parts = urlsplit(url)
-        secure = ssl.create_default_context() if parts.scheme == "https" else None
+        # Reading the system's certificates takes tens of milliseconds, which main's answers on this loop must not feel.
+        secure = await asyncio.to_thread(_trusted) if parts.scheme == "https" else None
         port = parts.port or (443 if secure else 80)
         loop = asyncio.get_running_loop()
         try:
@@ -136,6 +138,11 @@ class Link(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(_failure(code, detail))
         self.close()
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    return ssl.create_default_context()
 
 
 def _failure(code: str, detail: str) -> NotReady:

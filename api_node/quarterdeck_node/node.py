@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from quarterdeck import verify
-from quarterdeck.errors import QuarterdeckError
 from quarterdeck.plan import DeploymentPlan, DeploymentReport, NodeReport, Plan, VersionRef
 from quarterdeck.records import Answer
 from quarterdeck.schema import Schema
@@ -28,6 +27,8 @@ from quarterdeck_node.settings import Settings
 from quarterdeck_node.spool import Spool
 
 RUNNING_SECONDS = 30.0
+PROBE_SECONDS = 10.0
+"""Deadline of a probe: two that fail and the pauses between them still fit into `RUNNING_SECONDS`."""
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +47,8 @@ class Node:
         self.plan: Plan | None = None
         self.keyring = Keyring()
         self.draining = False
-        self.inflight = 0
+        # Requests being answered and bytes of bodies being received: doors count both and shed by them.
+        self.inflight = self.receiving = 0
         self.agent = agent or HttpAgent(settings.folder)
         self.spool = Spool(settings.folder / "spool", self.boot, max_age=settings.ship_seconds)
         self.mirror = Mirror(self.spool, self._schema)
@@ -191,6 +193,7 @@ class Node:
         while True:
             self._due.clear()
             live = [(name, slot.live) for name, slot in self.predictor.slots.items() if slot.live is not None]
+            # Together and with a deadline: a model that hangs must not make the others look as if they did not run.
             await asyncio.gather(*(self._probe_one(name, one) for name, one in live))
             # What has just become active is probed within a moment, not after a whole pause.
             with suppress(TimeoutError):
@@ -203,14 +206,16 @@ class Node:
         # Counted as a user, lest the version is unloaded under its probe.
         resident.users += 1
         try:
-            answers = await resident.runtime.predict([golden.row])
-        except QuarterdeckError as error:
-            _log.warning("the probe of %s was not answered: %s", name, error.code)
+            async with asyncio.timeout(PROBE_SECONDS):
+                [answer] = await resident.runtime.predict([golden.row])
+        # Whatever it was, the next probe comes: a loop that ended here would say "not running" for ever.
+        except Exception as error:
+            _log.warning("the probe of %s was not answered: %s", name, getattr(error, "code", type(error).__name__))
             return
         finally:
             resident.users -= 1
         expected = Answer(golden.expected.prediction, golden.expected.scores)
-        if verify.differs(expected, answers[0], resident.manifest.golden_tolerance):
+        if verify.differs(expected, answer, resident.manifest.golden_tolerance):
             _log.error("the probe of %s was answered wrongly", name)
             return
         self._probed[name] = (resident.ref.digest, time.monotonic())

@@ -69,7 +69,7 @@ async def _runtime(ref: VersionRef, manifest: Manifest, folder: Path, seconds: f
     if forms.in_process(manifest.form):
         verify.check_environment(manifest)
         return InProcess(await asyncio.to_thread(forms.load, manifest, folder, allow_code=allow_code))
-    process = ModelProcess(folder, ref.digest, allow_code=allow_code, seconds=seconds)
+    process = ModelProcess(folder, ref.digest, allow_code=allow_code, seconds=seconds, variables=manifest.environment.variables)
     await process.start()
     return process
 

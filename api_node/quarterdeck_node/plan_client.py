@@ -68,6 +68,7 @@ class PlanClient:
         self._apply = apply
         self._report = report
         self._sequence = -1
+        self._unwritten: Plan | None = None
         self._changed = asyncio.Event()
         # The read must outlast the long poll, or every quiet half minute would be an error.
         timeout = httpx.Timeout(5.0, read=WAIT_SECONDS + 10.0)
@@ -109,14 +110,26 @@ class PlanClient:
             try:
                 plan = await self._next()
                 if plan is not None and self._take(plan):
-                    # After it was applied: serving never waits for the disk.
-                    await asyncio.to_thread(self._file.write, plan)
+                    self._unwritten = plan
                 # An older plan is answered at once, again and again: without a pause this would spin.
                 elif plan is not None:
                     await asyncio.sleep(_PAUSE_SECONDS)
-            except (httpx.HTTPError, ValidationError, OSError) as error:
+                await self._keep()
+            # Whatever it was: a node that no longer asks would serve its old plan for ever and say nothing.
+            except Exception as error:
                 _log.warning("no plan from the plan server: %s", type(error).__name__)
                 await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _keep(self) -> None:
+        """Write down the newest plan, after it was applied: serving never waits for the disk."""
+        if self._unwritten is None:
+            return
+        try:
+            await asyncio.to_thread(self._file.write, self._unwritten)
+            self._unwritten = None
+        # Tried again after the next poll: the agent ships nothing and a restart finds an old plan until it lies there.
+        except OSError as error:
+            _log.warning("plan.json cannot be written: %s", error.strerror)
 
     async def _next(self) -> Plan | None:
         query = {"after": self._sequence, "wait": WAIT_SECONDS}
@@ -143,7 +156,8 @@ class PlanClient:
             # The newest report replaces all before, so a lost one is never sent again.
             answer = await self._client.post(f"/nodes/{self._node}/report", content=body, headers=headers, timeout=5.0)
             answer.raise_for_status()
-        except (httpx.HTTPError, OSError) as error:
+        # As above: reports must go on, or the deployer believes that this node is dead.
+        except Exception as error:
             _log.debug("a report was not taken: %s", type(error).__name__)
             await asyncio.sleep(_PAUSE_SECONDS / 4)
 

@@ -162,13 +162,14 @@ class Predictor:
         resident.users += 1
         try:
             answers = await resident.runtime.predict(rows)
+            # A runtime that forgets a row would shift every answer after it to its neighbour.
+            if len(answers) != len(rows):
+                raise ModelFailed(f"The model answered {len(answers)} rows for {len(rows)}.")
         except ModelFailed:
             count.failed += len(rows)
             raise
         finally:
             resident.users -= 1
-        if len(answers) != len(rows):
-            raise ModelFailed(f"The model answered {len(answers)} rows for {len(rows)}.")
         # Counted before it is recorded: answered rows are what written and dropped must add up to.
         count.answered += len(rows)
         if snapshot.active and snapshot.plan.role == "main":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import sys
 
 import uvicorn
 import uvloop
@@ -15,8 +14,9 @@ from quarterdeck.errors import InvalidInput, QuarterdeckError
 from quarterdeck_node.app import create_app
 from quarterdeck_node.drain import DrainingServer
 from quarterdeck_node.node import Node
-from quarterdeck_node.protocol import LimitedProtocol
+from quarterdeck_node.protocol import limited
 from quarterdeck_node.settings import Settings
+from quarterdeck_node.starting import allow_files, prepare, refuse
 
 KEEP_ALIVE_SECONDS = 75
 FINISH_SECONDS = 30
@@ -28,9 +28,11 @@ def main() -> None:
     try:
         settings = Settings.from_environment()
         listener = listen(settings)
+        # After the port: a second serve of the same folder must fail without having touched anything.
+        prepare(settings.folder)
     except QuarterdeckError as error:
-        print(f"quarterdeck_node: {error}", file=sys.stderr)
-        sys.exit(2)
+        refuse(error)
+    allow_files(settings.max_connections)
     # Before anything is served: a supervisor that died meanwhile must not leave us behind.
     lifeline.watch(settings.lifeline_fd)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -63,7 +65,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(node),
         loop="uvloop",
-        http=LimitedProtocol,
+        http=limited(settings.max_connections),
         ws="none",
         lifespan="off",
         access_log=False,

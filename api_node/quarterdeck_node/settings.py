@@ -26,6 +26,10 @@ class Settings(ProgramSettings):
     ship_seconds: Annotated[float, Field(gt=0)] = Field(5.0, description="Age at which a spool file is handed to the agent.")
     drain_seconds: Annotated[float, Field(ge=0)] = Field(2.0, description="How long the door stays open after SIGTERM.")
     receive_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="How long a request's head may take to arrive.")
+    send_seconds: Annotated[float, Field(gt=0)] = Field(30.0, description="How long an answer may wait to be taken.")
+    max_connections: Annotated[int, Field(ge=1)] = Field(
+        1_024, description="Open connections beyond which a new one is answered 503 and closed."
+    )
     model_seconds: Annotated[float, Field(gt=0)] = Field(30.0, description="Deadline of one batch in a model process.")
     probe_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="Pause between probes of what is active.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -19,13 +20,16 @@ LIFELINE = "QUARTERDECK_LIFELINE_FD"
 FIRST_PAUSE, LONGEST_PAUSE, SETTLED = 0.1, 5.0, 10.0
 """Back-off in seconds: the first pause, the longest, and the life after which the next pause is the first again."""
 
-_NOT_FOR_CHILDREN = ("QUARTERDECK_URL", "QUARTERDECK_TOKEN")
-"""Variables that speak to clients; to a node QUARTERDECK_URL would mean its own address."""
+_NOT_FOR_CHILDREN = ("QUARTERDECK_URL", "QUARTERDECK_TOKEN", "QUARTERDECK_KEY")
+"""Variables that speak to clients: two are secrets, and to a node QUARTERDECK_URL would mean its own address."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run: `python -m module` in `folder`, told everything by `environ`. `stage` orders the stop: 0 goes first."""
+    """What to run: `python -m module` in `folder`, told everything by `environ`.
+
+    `stage` orders the stop: 0 goes first. `after` names the program that must have answered before the first start.
+    """
 
     name: str
     module: str
@@ -34,6 +38,7 @@ class Program:
     environ: Mapping[str, str]
     stage: int
     health: str = ""
+    after: str = ""
 
 
 class Child:
@@ -43,7 +48,8 @@ class Child:
         self.program = program
         self.process: subprocess.Popen[bytes] | None = None
         self.deaths = 0
-        self.due = 0.0
+        # Later starts do not wait: a node serves on from its own disk, whatever has become of the deployer.
+        self.due = math.inf if program.after else 0.0
         self._born = 0.0
         self._pause = FIRST_PAUSE
 

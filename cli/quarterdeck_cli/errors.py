@@ -33,6 +33,16 @@ _EXITS: tuple[tuple[type[QuarterdeckError], int], ...] = (
 )
 
 
+def of_the_system(error: OSError) -> QuarterdeckError:
+    """What the operating system refused, in words: a path where there is one, and why."""
+    what = error.strerror or type(error).__name__
+    return QuarterdeckError(
+        f"{error.filename}: {what}." if error.filename else f"{what}.",
+        code="refused-by-system",
+        hint="Check the path, the rights on it and the space that is left.",
+    )
+
+
 def exit_code(error: QuarterdeckError) -> int:
     """The exit code that tells scripts what sort of error it was."""
     return next((code for kind, code in _EXITS if isinstance(error, kind)), FAILED)

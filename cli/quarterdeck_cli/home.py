@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,7 +59,6 @@ class Home:
         """
         try:
             self._made = not self.folder.exists()
-            self.folder.mkdir(exist_ok=True)
             self._lock = self._locked()
         except BlockingIOError:
             raise self._already_running() from None
@@ -76,19 +76,20 @@ class Home:
     def _locked(self) -> int:
         """A descriptor that holds the lock. The kernel drops it with its process, so it is never stale."""
         while True:
-            taken = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(taken, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # A supervisor that was refused a moment ago may have removed the very file that we opened.
-                if os.fstat(taken).st_ino == os.stat(self.folder / "lock").st_ino:
-                    return taken
+            # Closed to others: logs, records and the nodes' plans inside are nobody else's business.
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            # A supervisor that is refused just now may remove the folder that it made, at any point of this round.
+            with suppress(FileNotFoundError):
+                taken = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    fcntl.flock(taken, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # The name must still lead to the file that we hold; another one could be locked by somebody else.
+                    if os.path.samestat(os.fstat(taken), os.stat(self.folder / "lock")):
+                        return taken
+                except OSError:
+                    os.close(taken)
+                    raise
                 os.close(taken)
-            except FileNotFoundError:
-                os.close(taken)
-                self.folder.mkdir(exist_ok=True)
-            except OSError:
-                os.close(taken)
-                raise
 
     def _already_running(self) -> NotStarted:
         pid = (self.folder / "lock").read_text().strip() or "unknown"

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return outcome if isinstance(outcome, int) else errors.DONE
     except typer.TyperException as error:
-        return _ended(errors.USAGE, [f"error: {error.format_message()}", f"hint: {_help(known)}"], debug)
+        return _ended(errors.USAGE, [f"error: {error.format_message()}", f"hint: {_help(error)}"], debug)
     except typer.Abort:
         return _ended(errors.INTERRUPTED, ["error: interrupted"], debug)
     except QuarterdeckError as error:
@@ -75,6 +75,10 @@ def main(arguments: Sequence[str]) -> int:
         # Whoever read the output has seen enough; the interpreter must not try to flush it again.
         sys.stdout = None
         return errors.DONE
+    except OSError as error:
+        # A full disk or a folder of somebody else is no bug of ours, and the traceback would help nobody.
+        refused = errors.of_the_system(error)
+        return _ended(errors.exit_code(refused), errors.lines(refused), debug)
     except Exception as error:
         said = f"error: {type(error).__name__}: {error}"
         return _ended(
@@ -103,12 +107,11 @@ def _ended(code: int, lines: Sequence[str], debug: bool) -> int:
     return code
 
 
-def _help(arguments: Sequence[str]) -> str:
+def _help(error: typer.TyperException) -> str:
     """Where to read on: the help of the deepest command that was named rightly."""
-    names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
-    names |= {str(group.name) for group in app.registered_groups}
-    first = [each for each in arguments[:1] if each in names]
-    return f"Run `{' '.join(['quarterdeck', *first, '--help'])}`."
+    # Errors of usage carry the context in which parsing stopped; others have none.
+    context = getattr(error, "ctx", None)
+    return f"Run `{context.command_path if context else 'quarterdeck'} --help`."
 
 
 def _version() -> str:

@@ -41,6 +41,7 @@ class ListFormat(StrEnum):
     json = "json"
     yaml = "yaml"
     name = "name"
+    wide = "wide"
 
 
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print the answer.")]
@@ -62,17 +63,28 @@ def stdout() -> Console:
     )
 
 
-err = Console(stderr=True, force_terminal=_forced(), highlight=False)
+class _Aside(Console):
+    """A console whose loss is no reason to stop: the work counts, not its telling."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on in silence, where the library would end the program."""
+        self.quiet = True
+
+
+err = _Aside(stderr=True, force_terminal=_forced(), highlight=False)
 """The console of everything that is not data; `--quiet` silences it."""
 
 
-def emit(data: Any, form: str) -> None:
-    """Print a document whole, as JSON or YAML."""
+def emit(data: Any, form: str, *, lines: bool = False) -> None:
+    """Print a document whole, as JSON or YAML; with `lines`, JSON stands on one line, for those that read a stream."""
     # Written as they are: a console would wrap long values and paint what looks like markup.
     if form == Format.yaml:
         sys.stdout.write(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
     else:
-        sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(data, indent=None if lines else 2, ensure_ascii=False) + "\n")
+    if lines:
+        # Whoever reads a stream waits for this very document.
+        sys.stdout.flush()
 
 
 def show(data: Json, form: Format, lines: Sequence[str]) -> None:
@@ -83,7 +95,7 @@ def show(data: Json, form: Format, lines: Sequence[str]) -> None:
         emit(data, form)
 
 
-def show_list(rows: Sequence[Json], columns: Sequence[Column], form: ListFormat, empty: str) -> None:
+def show_list(rows: Sequence[Json], columns: Sequence[Column], form: ListFormat, empty: str, wide: Sequence[Column] = ()) -> None:
     """Print a list, one object a row.
 
     Args:
@@ -91,15 +103,18 @@ def show_list(rows: Sequence[Json], columns: Sequence[Column], form: ListFormat,
         columns: for the table; the first one also makes ``-o name``.
         form: the form.
         empty: what stderr says where there are no rows.
+        wide: further columns of ``-o wide``, which stand before the last one.
     """
     if form is ListFormat.name:
         print("\n".join(_cell(row, columns[0][1]) for row in rows), end="\n" if rows else "")
-    elif form is not ListFormat.table:
+    elif form not in (ListFormat.table, ListFormat.wide):
         emit(list(rows), form)
     elif not rows:
         note(empty)
     else:
-        stdout().print(table(rows, columns))
+        more = wide if form is ListFormat.wide else ()
+        # AGE stays the last column in either width, so that `awk '{print $NF}'` goes on working.
+        stdout().print(table(rows, [*columns[:-1], *more, columns[-1]]))
 
 
 def table(rows: Sequence[Json], columns: Sequence[Column]) -> Table:
@@ -163,7 +178,11 @@ def span(seconds: float | None) -> str:
 
 def note(sentence: str) -> None:
     """A sentence on stderr: a hint, a warning, what is going on."""
-    err.print(sentence, soft_wrap=True, markup=False)
+    try:
+        err.print(sentence, soft_wrap=True, markup=False)
+    except OSError:
+        # The terminal was closed. A supervisor in it still has requests to end and records to ship.
+        err.quiet = True
 
 
 def next_step(command: str) -> None:

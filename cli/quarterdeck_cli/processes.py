@@ -23,12 +23,13 @@ class Process(NamedTuple):
 def identify(pid: int) -> Process | None:
     """The living process with this pid; None where there is none, or where only its zombie is left."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        # Bytes, because a program may give itself any name, be it text or not.
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return None
     # The command's name stands in brackets and may hold anything, so fields are counted from its last bracket.
-    fields = stat.rpartition(")")[2].split()
+    fields = stat.rpartition(b")")[2].decode().split()
     return None if fields[0] in "ZX" else Process(pid, f"{boot}:{fields[19]}")
 
 

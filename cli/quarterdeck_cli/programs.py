@@ -10,6 +10,7 @@ from quarterdeck_cli.home import MIRROR_TOKEN, NODE_TOKEN, Home
 from quarterdeck_cli.ports import HOST, Ports
 
 AGENT = "-agent"
+DEPLOYER = "deployer"
 
 
 def urls(ports: Ports, token: str) -> dict[str, str]:
@@ -50,10 +51,10 @@ def _deployer(home: Home, ports: Ports, store: str) -> Program:
         "MIRROR_TOKEN_FILE": str(home.folder / MIRROR_TOKEN),
     }
     return Program(
-        "deployer",
+        DEPLOYER,
         "quarterdeck_deployer",
         home.place,
-        home.log("deployer"),
+        home.log(DEPLOYER),
         _variables(environ),
         stage=2,
         health=f"{base}/health",
@@ -77,7 +78,17 @@ def _node(home: Home, ports: Ports, name: str, port: int, ship_seconds: float) -
     # Both read one set of variables and share the folder; neither knows more of the other than its socket.
     agent = name + AGENT
     return [
-        Program(name, "quarterdeck_node", folder, home.log(name), environ, stage=0, health=f"http://{HOST}:{port}/live"),
+        # A node asks for its plan at once; before the deployer answers it could only log that nobody is there.
+        Program(
+            name,
+            "quarterdeck_node",
+            folder,
+            home.log(name),
+            environ,
+            stage=0,
+            health=f"http://{HOST}:{port}/live",
+            after=DEPLOYER,
+        ),
         Program(agent, "quarterdeck_node.agent", folder, home.log(agent), environ, stage=1),
     ]
 

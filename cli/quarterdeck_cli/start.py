@@ -71,6 +71,14 @@ def _store(home: Home, wanted: str) -> str:
     """The store's URL once it has been read from and written to."""
     # Children run in folders of their own, so a folder is named from the root.
     url = wanted if "://" in wanted else os.path.abspath(os.path.expanduser(wanted)) if wanted else home.store
+    if url.startswith("memory:"):
+        # Each of the five programs would get a memory of its own, and find nothing in it.
+        raise NotStarted(
+            "A store in memory cannot be shared by several programs.",
+            code="store-refused",
+            kind="store",
+            hint="Give --store a folder or an s3:// URL, or leave it out. Nothing was started.",
+        )
     try:
         if not wanted:
             os.makedirs(url, exist_ok=True)

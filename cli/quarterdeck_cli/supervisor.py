@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -125,11 +125,20 @@ class Supervisor:
             self._sleep(_TICK)
             self._look_after()
             self._fail_where_hopeless(waiting, deadline)
-            left = [child for child in waiting if not _answers(child.program.health)]
+            # What waits to be started cannot answer; asking it would only cost a connection.
+            left = [child for child in waiting if child.process is None or not _answers(child.program.health)]
             if len(left) < len(waiting):
                 self._told.waiting([child.program.name for child in left])
+                self._allow({child.program.name for child in waiting} - {child.program.name for child in left})
             waiting = left
         return not waiting
+
+    def _allow(self, answering: Collection[str]) -> None:
+        """Start those that waited for one of these programs to answer."""
+        for child in self._children:
+            if child.program.after in answering:
+                child.due = 0.0
+        self._start_due()
 
     def _fail_where_hopeless(self, waiting: Sequence[Child], deadline: float) -> None:
         # A crash at start shows in a second or two; nobody should wait for the deadline to hear of it.

@@ -11,6 +11,7 @@ from rich.tree import Tree
 from quarterdeck_cli.output import ABSENT, UNKNOWN, short, span
 
 Json = Mapping[str, Any]
+ROLES = ("main", "target", "challenger", "previous")
 _STYLES = {"yes": "green", "ready": "green", "failed": "red", "failing": "red", "unknown": "yellow"}
 _MARKS = {"yes": "●", "ready": "●", "failed": "✕", "failing": "✕", "unknown": "?"}
 
@@ -23,6 +24,16 @@ def system(instance: Json, deployments: Sequence[Json]) -> Tree:
     if not deployments:
         root.add(Text("no deployments yet; make one with `quarterdeck apply -f FILE`"))
     return root
+
+
+def line(found: Json) -> str:
+    """One deployment in one line without ages, which is the same for as long as nothing changes."""
+    seen = found["observed"]
+    states = f"deployed {seen['deployed']['state']}  running {seen['running']['state']}"
+    # The order is that of the tree; what is not there is left out, as there.
+    placed = [f"{role} {seen[role]['ref']['model']} v{seen[role]['ref']['version']}" for role in ROLES if seen[role]]
+    trouble = [f"refused: {problem['code']}" for problem in (seen["hold"] or seen["failure"],) if problem]
+    return "  ".join([found["name"], f"revision {found['wish']['number']}", states, *placed, *trouble])
 
 
 def add(root: Tree, found: Json) -> None:
@@ -42,7 +53,7 @@ def add(root: Tree, found: Json) -> None:
     waiting = "" if seen["applied"] or seen["hold"] else f"  not applied yet: {seen['waiting_for'] or 'waiting for the nodes'}"
     revision = branch.add(Text(f"revision {wish['number']}{waiting}"))
     # Target and previous exist only during and after a change; empty ones would be noise.
-    for role in ("main", "target", "challenger", "previous"):
+    for role in ROLES:
         placed = seen[role]
         if placed:
             _add_role(revision, role, placed)

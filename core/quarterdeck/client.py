@@ -305,6 +305,7 @@ def connect(folder: Path | None = None, *, timeout: float = 30.0) -> Client:
     if folder is None and url:
         return Client(url, os.environ.get(TOKEN_VARIABLE, ""), timeout=timeout)
     start = (folder or Path()).resolve()
+    # As git does: commands work in every folder below the one where the system was brought up.
     for place in [start] if folder else [start, *start.parents]:
         home = place / HOME
         if (home / STATE).is_file():
@@ -383,6 +384,7 @@ _BY_STATUS: dict[int, type[QuarterdeckError]] = {
         NotReady,
     )
 }
+# Where several classes share a status the code tells them apart.
 _BY_CODE: dict[str, type[QuarterdeckError]] = {
     "overloaded": errors.Overloaded,
     "model-failed": errors.ModelFailed,
@@ -417,6 +419,7 @@ def _error(response: httpx.Response) -> QuarterdeckError:
             "detail": f"{response.request.url} answered {response.status_code}.",
             "hint": "Look into the logs of the system.",
         }
+    # A stranger's JSON may have any type in these members.
     code = str(problem.get("code", ""))
     kind = _BY_CODE.get(code) or _BY_STATUS.get(response.status_code, QuarterdeckError)
     extra = {name: value for name, value in problem.items() if name not in _OWN_MEMBERS}

@@ -64,6 +64,7 @@ def fetch_package(storage: Storage, ref: VersionRef, cache: Path, progress: Prog
     folder = cache / digest
     with _cache_errors(), ExitStack() as held:
         partial = held.enter_context(_partial(cache))
+        # Waiting here is the whole of "fetched once": whoever comes second finds the folder complete and is done.
         held.enter_context(_locked(f"{digest}.lock", partial, remove=True))
         if _complete(folder, ref):
             os.utime(folder)  # the cache forgets what was used least recently
@@ -120,6 +121,7 @@ def discard(cache: Path, digest: str) -> None:
 def _manifest(storage: Storage, ref: VersionRef) -> tuple[bytes, Manifest]:
     """The manifest's bytes and what they say; nothing in it is believed before the digest is right."""
     raw = storage.get(manifest_key(ref.model, ref.version), 0, MAX_MANIFEST + 1)
+    # One byte more than allowed was asked for, so that too large is told from just fitting.
     if len(raw) > MAX_MANIFEST:
         raise _refused(f"The manifest of {ref} is larger than {MAX_MANIFEST >> 20} MiB.", "manifest-invalid", MANIFEST)
     manifest = Manifest.parse(raw, ref.digest)
@@ -259,6 +261,7 @@ def _locked(name: str, folder: int, *, remove: bool = False) -> Iterator[int]:
 
     Holders remove such files, so after each wait it is checked that the name still leads to what was locked.
     """
+    # Opened anew in each round: a file that its holder removed can be locked, but locks nobody else out.
     while True:
         handle = os.open(name, _PART, 0o644, dir_fd=folder)
         try:
@@ -299,6 +302,7 @@ def _drop_parts(partial: int) -> int:
 
 def _remove(folder: Path, cache: Path) -> None:
     """Take a package out of sight by one rename, then remove it; readers see all of it or nothing."""
+    # A name of its own each time: two processes may remove the same package at once.
     aside = cache / PARTIAL / f"{folder.name}.{secrets.token_hex(4)}.gone"
     with suppress(FileNotFoundError):
         folder.rename(aside)

@@ -150,7 +150,8 @@ def _is_a(model: Any, module: str, name: str) -> bool:
 
 
 def _estimator_task(model: Any) -> Task:
-    if not hasattr(model, "predict") or not hasattr(model, "__sklearn_tags__"):
+    # A class has these attributes as well, and answers nothing.
+    if isinstance(model, type) or not hasattr(model, "predict") or not hasattr(model, "__sklearn_tags__"):
         raise _no_task(model)
     # Decided by scikit-learn's tags, not by the presence of predict_proba: some outlier detectors have that too.
     if is_classifier(model):
@@ -168,10 +169,11 @@ def _estimator_task(model: Any) -> Task:
 
 
 def _no_task(model: Any) -> InvalidInput:
+    named = model if isinstance(model, type) else type(model)
     return InvalidInput(
-        f"{type(model).__name__} is neither a classifier nor a regressor.",
+        f"{named.__name__} is neither a classifier nor a regressor.",
         kind="model",
-        name=type(model).__name__,
+        name=named.__name__,
         hint="Give a fitted scikit-learn or LightGBM model.",
     )
 

@@ -41,11 +41,13 @@ def die_with_parent(parent: int | None = None) -> None:
     except (AttributeError, OSError):
         return
     prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    # The parent may have died before prctl: then no signal will ever come.
     if parent is not None and os.getppid() != parent:
         os._exit(PARENT_GONE)
 
 
 def _until_end(fd: int) -> None:
+    # Nothing is ever written, so a read returns only at the end. _exit: handlers and threads of a hung program may hang too.
     try:
         while os.read(fd, 1):
             pass

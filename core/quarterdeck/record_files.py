@@ -30,6 +30,7 @@ from quarterdeck.storage.keys import records_prefix
 
 Kind = Literal["main", "challenger"]
 SUFFIX = ".parquet"
+# Reading is waiting for the store; more than this many at once gains nothing from one bucket and costs memory.
 _READERS = 8
 _HOUR_US = 3_600_000_000
 
@@ -58,6 +59,7 @@ CHALLENGER_COLUMNS = pa.schema(
 """Columns of the challenger's files; `prediction` and `scores` are null where `result` is not ``answered``."""
 
 _PLACE_AND_VERSION = [name for name, _ in (*_PLACE, *_VERSION)]
+# 35 minutes in microseconds: a latency beyond that is a stopped machine, and not worth eight bytes in every row.
 _INT32_MAX = 2**31 - 1
 
 
@@ -301,6 +303,7 @@ def _ordered(table: pa.Table, since: datetime | None) -> pa.Table:
     """One row per row id, in the order of time, none before `since`."""
     if since is not None:
         table = table.filter(pc.greater_equal(table["ts"], pa.scalar(since.astimezone(UTC), _TS)))
+    # Which copy stays does not matter, for copies of a row are equal; that it is always the first makes reading repeatable.
     numbered = pa.table({"row_id": table["row_id"], "place": pa.array(range(table.num_rows), pa.int64())})
     first = numbered.group_by("row_id", use_threads=False).aggregate([("place", "min")])
     kept = table.take(first["place_min"].combine_chunks())

@@ -86,6 +86,7 @@ class ModelDeployment(Frozen):
 
     def document(self) -> dict[str, Any]:
         """The document as plain data, defaults left out."""
+        # Defaults are left out, so that a file written today follows a default that changes tomorrow, as a hand-written one does.
         lean = self.model_dump(mode="json", exclude_defaults=True)
         return {"apiVersion": self.api_version, "kind": self.kind, **lean}
 
@@ -115,6 +116,7 @@ def read(text: str, source: str = "input") -> list[ModelDeployment]:
         InvalidInput: naming the source, the line, the field and the next step.
     """
     try:
+        # Read twice: the nodes know the lines, the data has the types.
         nodes = yaml.compose_all(text, Loader=yaml.SafeLoader)
         # An empty document is read as None, and is nothing.
         found = [(document, node) for document, node in zip(yaml.safe_load_all(text), nodes, strict=True) if document is not None]

@@ -106,9 +106,12 @@ def decide(spec: Spec, record: Record, nodes: Sequence[NodeReport], now: float) 
         nodes: reports of live nodes of both roles; stale ones are left out by the caller.
         now: Unix seconds.
     """
+    # Versions that every plan so far kept resident: their old reports still say the truth.
     kept = {ref.digest for ref in (record.active, record.previous, record.left) if ref}
     main, challenger = _World(spec, nodes, "main", kept), _World(spec, nodes, "challenger", set())
+    # The fence after the wish, for a hold must not outlive the generation it belongs to.
     record = _fence(_take_over(spec, record), main)
+    # A reader of an older wish (a slow replica, a restored backup) may look, but decides nothing.
     if spec.generation == record.generation:
         record = _pair(spec, _advance(spec, record, main, now), challenger) if spec.running else _rest(record)
     active = record.active if spec.running else None
@@ -155,6 +158,7 @@ class _World:
 
     def proven(self, ref: VersionRef) -> bool:
         """Whether every node has the version resident and proven; never true of an empty set."""
+        # Of no nodes everything is true; a system that restarts must not flip before anybody has reported.
         return bool(self.nodes) and self.count(ref) == len(self.nodes)
 
     def count(self, ref: VersionRef) -> int:
@@ -185,6 +189,7 @@ def _take_over(spec: Spec, record: Record) -> Record:
     if spec.generation <= record.generation:
         return record
     rejected = [digest for digest in record.rejected if not (_is(spec.wanted, digest) and spec.chosen > record.generation)]
+    # Whoever rolls back to the very version that is left has chosen it, so it cannot be rejected by that.
     if spec.leaving and not _is(spec.wanted, spec.leaving) and spec.leaving not in rejected:
         rejected.append(spec.leaving)
     return record.model_copy(update={"generation": spec.generation, "hold": None, "rejected": rejected})
@@ -192,6 +197,7 @@ def _take_over(spec: Spec, record: Record) -> Record:
 
 def _fence(record: Record, main: _World) -> Record:
     """A node that has seen a higher revision than the record (a restored database) raises the floor."""
+    # Numbers that answers have named already must never be given to something else.
     highest = max((report.revision for report in main.reports.values()), default=0)
     return record.model_copy(update={"revision": max(record.revision, highest)})
 
@@ -203,6 +209,7 @@ def _advance(spec: Spec, record: Record, main: _World, now: float) -> Record:
         return record.model_copy(update={"target": None, "target_since": 0.0, **_settled(wanted, record)})
     if not _same(wanted, record.target):
         record = record.model_copy(update={"target": wanted, "target_since": now})
+    # Proof before failure: a node that has refused and then succeeded has succeeded.
     if main.proven(wanted):
         return _flip(spec, record, wanted, now)
     failed = main.failure(wanted)

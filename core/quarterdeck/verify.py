@@ -20,6 +20,7 @@ from quarterdeck.records import Answer
 from quarterdeck.schema import Row
 
 _CHUNK = 2**20
+# What the C library reads is a format of its own, stable over releases; the golden rows prove it on the spot.
 _NEEDS_NOTHING: frozenset[Form] = frozenset({"lightgbm-text"})
 
 
@@ -52,6 +53,7 @@ def read_verified(manifest: Manifest, folder: Path, path: str) -> bytes:
     entry = manifest.file(path)
     with _Opened(manifest, folder, entry) as descriptor:
         chunks = list(iter(lambda: os.read(descriptor.number, _CHUNK), b""))
+    # Read once, digested and handed on: between a check and a second reading the file could be exchanged.
     data = b"".join(chunks)
     _compare(manifest, entry, hashlib.sha256(data).hexdigest(), len(data))
     return data
@@ -102,6 +104,7 @@ def differs(expected: Answer, answer: Answer, tolerance: float) -> str:
         return "another label than expected"
     if len(expected.scores) != len(answer.scores):
         return f"{len(answer.scores)} scores instead of {len(expected.scores)}"
+    # The size of the difference is safe to tell; the scores themselves may be somebody's data.
     for wanted, given in zip(expected.scores, answer.scores, strict=True):
         if not math.isclose(wanted, given, rel_tol=tolerance, abs_tol=tolerance):
             return f"a score differs by {abs(wanted - given):.3g}"

@@ -71,7 +71,7 @@ def main() -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    logging.getLogger(__name__).info("listening on http://%s:%s", settings.host, settings.port)
+    logging.getLogger(__name__).info("listening on %s", settings.url)
     config = uvicorn.Config(
         create_app(deployer),
         log_level=settings.log_level,

@@ -21,6 +21,7 @@ from quarterdeck_deployer.api import (
     problems,
 )
 from quarterdeck_deployer.console import routes as console_routes
+from quarterdeck_deployer.console.rendering import answer
 from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.security import Edge
 
@@ -44,8 +45,8 @@ def create_app(deployer: Deployer) -> FastAPI:
         description="Registry, deployments, keys and audit of one Quarterdeck instance.",
     )
     app.state.deployer = deployer
-    problems.install(app)
+    problems.install(app, answer)
     for module in _ROUTERS:
         app.include_router(module.router)
-    app.add_middleware(Edge, settings=deployer.settings, tokens=deployer.tokens, logins=deployer.logins)
+    app.add_middleware(Edge, settings=deployer.settings, tokens=deployer.tokens, logins=deployer.logins, answer=answer)
     return app

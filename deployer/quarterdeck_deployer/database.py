@@ -76,8 +76,9 @@ def utc_now() -> datetime:
 
 def _engine(path: Path) -> Engine:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # More connections than request threads that can be busy with the database at once.
-    engine = create_engine(f"sqlite:///{path}", pool_size=16, pool_timeout=10)
+    # Enough connections for the requests that are busy with the database at once; the others wait a little for theirs.
+    # Errors reach the log with their statement, never with the values: those hold labels, reasons and digests.
+    engine = create_engine(f"sqlite:///{path}", pool_size=16, pool_timeout=10, hide_parameters=True)
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     return engine

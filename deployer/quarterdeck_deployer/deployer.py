@@ -10,19 +10,19 @@ from contextlib import asynccontextmanager, suppress
 from starlette.concurrency import run_in_threadpool
 
 from quarterdeck.errors import NotFound
-from quarterdeck.rollout import Record, decide
+from quarterdeck.rollout import decide
 from quarterdeck.schema import Frozen
 from quarterdeck.storage import Storage
 from quarterdeck_deployer.audit import Audit
 from quarterdeck_deployer.database import Database
-from quarterdeck_deployer.deployments import Deployments
+from quarterdeck_deployer.deployments import Deployments, Living
 from quarterdeck_deployer.keys import Keys, console_key
-from quarterdeck_deployer.models import Deployment
 from quarterdeck_deployer.nodes import NODES, Nodes
 from quarterdeck_deployer.observed import ObservedDeployment, observe
 from quarterdeck_deployer.plans import Decided, PlanBuilder
 from quarterdeck_deployer.reconciler import Reconciler
 from quarterdeck_deployer.registry import Registry
+from quarterdeck_deployer.revisions import RevisionView
 from quarterdeck_deployer.security import Sessions
 from quarterdeck_deployer.settings import Settings, Tokens
 
@@ -55,7 +55,7 @@ class Deployer:
         self.deployments = Deployments(self.database, self.wake)
         self.keys = Keys(self.database, self.wake)
         self.audit = Audit(self.sessions)
-        self.logins = Sessions(self.database)
+        self.logins = Sessions(self.database, tokens.admin)
         self.console_key = console_key(tokens.admin)
         self.closing = False
         self._clock = clock
@@ -89,14 +89,20 @@ class Deployer:
         Raises:
             NotFound: no such deployment.
         """
-        wish = self.deployments.current(name)
-        with self.sessions() as session:
-            record = Record.model_validate(session.get_one(Deployment, name).record)
+        return self.observe(self.deployments.one(name))
+
+    def seen(self, name: str) -> tuple[RevisionView, ObservedDeployment]:
+        """The wish, and what is so of the very same wish. Raises as `observed` does."""
+        one = self.deployments.one(name)
+        return one.wish, self.observe(one)
+
+    def observe(self, one: Living) -> ObservedDeployment:
+        """What is so of a deployment that has just been read."""
         now = self._clock()
         # Deciding is pure: asking again here shows the newest facts without waiting for the loop.
-        decision = decide(wish.spec(), record, self.nodes.live(), now)
-        heard = [one for node in NODES if (one := self.nodes.heard(node))]
-        return observe(Decided(wish, decision), heard, now)
+        decision = decide(one.wish.spec(), one.record, self.nodes.live(), now)
+        heard = [found for node in NODES if (found := self.nodes.heard(node))]
+        return observe(Decided(one.wish, decision), heard, now)
 
     async def applied(self, name: str, revision: int, seconds: float) -> Applied:
         """Wait until nodes do what a revision says, `seconds` at most; sooner where it is clear that they will not."""

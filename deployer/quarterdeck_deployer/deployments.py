@@ -33,6 +33,15 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
+class Living:
+    """A deployment that exists, as of one moment: its wish, its decision record, and the version of that record."""
+
+    wish: RevisionView
+    record: Record
+    record_version: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Edit:
     """What an action wants: the new content, or why nothing is to be done; and what a rollback remembers."""
 
@@ -152,10 +161,16 @@ class Deployments:
         self._wake()
         return Changed(deployment=name, revision=number, changed=True)
 
-    def names(self) -> list[str]:
-        """All deployments that exist, by name."""
+    def living(self) -> list[Living]:
+        """All deployments that exist, by name, at one moment."""
         with self._sessions() as session:
-            return list(session.scalars(select(Deployment.name).where(Deployment.deleted.is_(None)).order_by(Deployment.name)))
+            return living(session)
+
+    def one(self, name: str) -> Living:
+        """One deployment that exists, wish and record of the same moment."""
+        with self._sessions() as session:
+            row = _living(session, name)
+            return Living(_current(session, row), Record.model_validate(row.record), row.record_version)
 
     def current(self, name: str) -> RevisionView:
         """The newest revision: the wish."""
@@ -195,6 +210,20 @@ class Deployments:
         # Only what is committed may be acted upon.
         self._wake()
         return Changed(deployment=name, revision=number, changed=True, created=creates and current is None)
+
+
+def living(session: Session) -> list[Living]:
+    """All deployments that exist, by name: one question, so that a change in between cannot show half of two states."""
+    rows = session.execute(
+        select(Deployment, Revision)
+        .join(Revision, (Revision.deployment == Deployment.name) & (Revision.number == Deployment.revision))
+        .where(Deployment.deleted.is_(None))
+        .order_by(Deployment.name)
+    )
+    return [
+        Living(view(revision), Record.model_validate(deployment.record), deployment.record_version)
+        for deployment, revision in rows
+    ]
 
 
 def _new_row(session: Session, name: str) -> Deployment:

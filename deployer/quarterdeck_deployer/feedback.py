@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from quarterdeck.errors import InvalidInput
 from quarterdeck.schema import Frozen, Schema
 from quarterdeck.schema import Label as LabelValue
+from quarterdeck_deployer.labels import label_text
 from quarterdeck_deployer.models import Label
 from quarterdeck_deployer.predictions import PredictionIndex
 
@@ -130,13 +130,13 @@ def _row_id(number: int, label: LabelInput, found: dict[tuple[str, int], list[st
 def _reader(schema: Schema) -> Callable[[int, LabelValue], str]:
     """Turns the value of a label into the JSON text under which equal truths are equal."""
     # True equals 1 in Python, in JSON it does not: the type belongs to the key.
-    texts = {(isinstance(label, bool), label): json.dumps(label) for label in schema.classes}
+    texts = {(isinstance(label, bool), label): label_text(label) for label in schema.classes}
 
     def number_of(place: int, value: LabelValue) -> str:
         # bool is a kind of int in Python, and no measurement.
         if isinstance(value, bool | str) or not math.isfinite(value):
             raise _refused(place, "is not a finite number", "invalid-label", f"{schema.target} is a number.")
-        return json.dumps(value)
+        return label_text(value)
 
     def class_of(place: int, value: LabelValue) -> str:
         text = texts.get((isinstance(value, bool), value))

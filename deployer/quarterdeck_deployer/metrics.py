@@ -36,6 +36,6 @@ class DeployerCollector(Collector):
         revision = GaugeMetricFamily(
             "quarterdeck_deployer_deployment_applied", "1 where nodes do what the newest revision says.", labels=["deployment"]
         )
-        for name in self._deployer.deployments.names():
-            revision.add_metric([name], float(self._deployer.observed(name).applied))
+        for one in self._deployer.deployments.living():
+            revision.add_metric([one.wish.deployment], float(self._deployer.observe(one).applied))
         yield revision

@@ -62,6 +62,8 @@ class Version(Base):
     digest: Mapped[str]
     # The canonical text itself, not a parsed form: its digest can be checked at any time.
     manifest: Mapped[str] = mapped_column(Text)
+    # What lists show of it: a manifest may be megabytes, and a list may have thousands of versions.
+    facts: Mapped[dict[str, Any]] = mapped_column(JSON, server_default="{}")
     run: Mapped[str | None] = mapped_column(ForeignKey("runs.id"))
     created: Mapped[datetime]
 
@@ -127,7 +129,7 @@ class ApiKey(Base):
 
 
 class LoginSession(Base):
-    """One browser session of the console; of its id only the SHA-256 is kept."""
+    """One browser session of the console; of its id only a keyed SHA-256 is kept."""
 
     __tablename__ = "sessions"
     sha256: Mapped[str] = mapped_column(primary_key=True)

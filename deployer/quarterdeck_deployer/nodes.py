@@ -22,6 +22,11 @@ class Heard:
     at: float
     present: bool = True
 
+    def live(self, now: float) -> bool:
+        """Whether the node was heard of in the last ten seconds, by this process."""
+        # A clock that was set back makes reports come from the future: they are as old as nobody knows, until the next one.
+        return self.present and abs(now - self.at) <= LIVE_SECONDS
+
 
 class Nodes:
     """The latest reports, in memory. Read from many threads, written from one: every change replaces the whole mapping."""
@@ -66,7 +71,7 @@ class Nodes:
         """Reports of at most ten seconds' age, by node name."""
         now = self._clock()
         # Sorted, so that equal worlds give equal decisions and equal plans.
-        return [heard.report for _, heard in sorted(self._heard.items()) if heard.present and now - heard.at <= LIVE_SECONDS]
+        return [heard.report for _, heard in sorted(self._heard.items()) if heard.live(now)]
 
 
 def require_node(node: str) -> Role:

@@ -12,7 +12,7 @@ from quarterdeck.manifest import Digest
 from quarterdeck.plan import DeploymentReport, LoadState, MirrorReport, Role, VersionRef, VersionReport
 from quarterdeck.rollout import Condition, Hold
 from quarterdeck.schema import Frozen, Name
-from quarterdeck_deployer.nodes import LIVE_SECONDS, NODES, Heard
+from quarterdeck_deployer.nodes import NODES, Heard
 from quarterdeck_deployer.plans import Decided
 
 PROBE_SECONDS = 30.0
@@ -128,7 +128,7 @@ def observe(decided: Decided, heard: Sequence[Heard], now: float) -> ObservedDep
         now: Unix seconds.
     """
     wish, decision = decided.wish, decided.decision
-    seen = [_seen(one, wish.deployment, now) for one in heard if _live(one, now)]
+    seen = [_seen(one, wish.deployment, now) for one in heard if one.live(now)]
     main = [one for one in seen if one.role == "main"]
     placed = _Places(seen)
     active = decision.active
@@ -300,8 +300,8 @@ def _nodes(heard: Sequence[Heard], now: float) -> list[NodeSeen]:
             node=one.report.node,
             role=one.report.role,
             url=one.report.url,
-            live=_live(one, now),
-            ready=_live(one, now) and one.report.ready,
+            live=one.live(now),
+            ready=one.live(now) and one.report.ready,
             age_seconds=max(0.0, now - one.at),
             sequence=one.report.sequence,
         )
@@ -312,10 +312,6 @@ def _nodes(heard: Sequence[Heard], now: float) -> list[NodeSeen]:
 def _seen(one: Heard, deployment: str, now: float) -> _Seen:
     report = next((report for report in one.report.deployments if report.name == deployment), None)
     return _Seen(one.report.node, one.report.role, max(0.0, now - one.at), report)
-
-
-def _live(one: Heard, now: float) -> bool:
-    return one.present and now - one.at <= LIVE_SECONDS
 
 
 def _last_age(heard: Sequence[Heard], now: float) -> float | None:

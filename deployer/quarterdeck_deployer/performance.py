@@ -6,7 +6,6 @@ better: these are plain averages, and averages alone do not carry a verdict.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,12 +15,13 @@ import duckdb
 import pyarrow as pa
 
 from quarterdeck.schema import Schema, Task
+from quarterdeck_deployer.labels import label_text
 
 SMALLEST_SCORE = 0.01
 """Log-loss reads the score of the true class as at least this, so that one bold mistake cannot outweigh everything."""
 
-SchemaOf = Callable[[str, int], Schema | None]
-"""(model, version) → its schema; None where that version is not known."""
+SchemaOf = Callable[[str, int, str], Schema | None]
+"""(model, version, digest) → its schema; None where that version is not known, or is known by another digest."""
 
 
 @dataclass(frozen=True)
@@ -103,16 +103,17 @@ def order(pairs: list[PairScores]) -> Performance:
 def _role(rows: str, version: str) -> str:
     """SQL of one role's averages; `rows` is the alias of its answers, `version` that of its entry in `known`."""
     # Places count from 1 in DuckDB's lists.
-    truth = f"list_position({version}.classes, l.value)"
+    truth = f"list_position({version}.classes, label_text(l.value))"
     one = f"{rows}.scores[{version}.positive] - ({truth} = {version}.positive)::int"
     each = f"list_sum(list_transform({rows}.scores, lambda score, place: (score - (place = {truth})::int) ** 2))"
+    right = f"label_text({rows}.prediction) = label_text(l.value)"
     surprise = f"-ln(greatest({rows}.scores[{truth}], {SMALLEST_SCORE}))"
     # Numbers are JSON text, in which a double is written like a double.
     error = f"(try_cast({rows}.prediction as double) - try_cast(l.value as double))"
     return f"""
     any_value({rows}.model) as {rows}_model, any_value({rows}.version) as {rows}_version, {rows}.digest as {rows}_digest,
     avg(case {version}.task when 'binary' then ({one}) ** 2 when 'multiclass' then {each} end) as {rows}_brier,
-    avg(case when {version}.task != 'regression' then ({rows}.prediction = l.value)::int end) as {rows}_accuracy,
+    avg(case when {version}.task != 'regression' then ({right})::int end) as {rows}_accuracy,
     avg(case when {version}.task != 'regression' then {surprise} end) as {rows}_log_loss,
     avg(case {version}.task when 'regression' then abs({error}) end) as {rows}_mae,
     sqrt(avg(case {version}.task when 'regression' then {error} ** 2 end)) as {rows}_rmse,
@@ -130,8 +131,8 @@ join known vm on vm.digest = m.digest
 left join challenger c using (deployment, row_id)
 left join known vc on vc.digest = c.digest
 where deployment = ? and (c.row_id is null or (c.result = 'answered' and vc.digest is not null))
-    and (vm.task = 'regression' or (list_position(vm.classes, l.value) is not null
-        and (vc.digest is null or list_position(vc.classes, l.value) is not null)))
+    and (vm.task = 'regression' or (list_position(vm.classes, label_text(l.value)) is not null
+        and (vc.digest is null or list_position(vc.classes, label_text(l.value)) is not null)))
 group by m.digest, c.digest, vm.task
 """
 
@@ -147,11 +148,11 @@ def _known_versions(connection: duckdb.DuckDBPyConnection, deployment: str, sche
 
 def _described(versions: list[tuple[str, int, str]], schema_of: SchemaOf) -> Iterator[dict[str, Any]]:
     for model, version, digest in versions:
-        schema = schema_of(model, version)
+        schema = schema_of(model, version, digest)
         if schema is not None:
-            classes = [json.dumps(label) for label in schema.classes]
-            # By JSON text: 1 and true are equal in Python, and are different labels.
-            positive = classes.index(json.dumps(schema.positive)) + 1 if schema.task == "binary" else None
+            classes = [label_text(label) for label in schema.classes]
+            # By text: 1 and true are equal in Python, and are different labels.
+            positive = classes.index(label_text(schema.positive)) + 1 if schema.task == "binary" else None
             yield {"digest": digest, "task": schema.task, "classes": classes, "positive": positive}
 
 

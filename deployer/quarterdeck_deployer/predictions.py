@@ -24,18 +24,27 @@ import pyarrow.parquet as pq
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
-from quarterdeck.record_files import Kind, keys
+from quarterdeck.record_files import CHALLENGER_COLUMNS, MAIN_COLUMNS, Kind, keys
 from quarterdeck.schema import Label as LabelValue
 from quarterdeck.storage import Storage
+from quarterdeck_deployer.labels import SQL_MACRO
 from quarterdeck_deployer.models import Label
 
 MEMORY_LIMIT = "512MB"
 LABEL_CHUNK = 50_000
 _FILES_AT_ONCE = 64
 _READERS = 8
-_MAIN = ["row_id", "ts", "request_id", "row", "caller_id", "model", "version", "digest", "revision", "door", "latency_us",
-         "prediction", "scores"]  # fmt: skip
-_CHALLENGER = ["row_id", "ts", "model", "version", "digest", "result", "error_code", "prediction", "scores", "latency_us"]
+
+
+def _columns(of: pa.Schema, *names: str) -> pa.Schema:
+    return pa.schema([of.field(name) for name in names])
+
+
+# In the order of the tables below.
+_MAIN = _columns(MAIN_COLUMNS, "row_id", "ts", "request_id", "row", "caller_id", "model", "version", "digest", "revision", "door",
+                 "latency_us", "prediction", "scores")  # fmt: skip
+_CHALLENGER = _columns(CHALLENGER_COLUMNS, "row_id", "ts", "model", "version", "digest", "result", "error_code", "prediction",
+                       "scores", "latency_us")  # fmt: skip
 _TABLES = f"""
 create table main (deployment varchar, row_id varchar, ts timestamp, request_id varchar, "row" integer, caller_id varchar,
     model varchar, version integer, digest varchar, revision bigint, door varchar, latency_us integer, prediction varchar,
@@ -114,6 +123,7 @@ class PredictionIndex:
             },
         )
         self._connection.execute(_TABLES)
+        self._connection.execute(SQL_MACRO)
 
     def close(self) -> None:
         """Free the memory and the spilled files."""
@@ -178,7 +188,7 @@ class PredictionIndex:
 
     def _read_files(self, deployment: str) -> None:
         seen = {key for (key,) in self._connection.execute("select key from files where deployment = ?", [deployment]).fetchall()}
-        kinds: tuple[tuple[Kind, list[str]], ...] = (("main", _MAIN), ("challenger", _CHALLENGER))
+        kinds: tuple[tuple[Kind, pa.Schema], ...] = (("main", _MAIN), ("challenger", _CHALLENGER))
         with ThreadPoolExecutor(_READERS, thread_name_prefix="records") as pool:
             for kind, columns in kinds:
                 # Objects never change, so a key that was read once need not be read again.
@@ -188,23 +198,18 @@ class PredictionIndex:
                     tables = list(pool.map(partial(self._read_file, columns), batch))
                     self._take_files(deployment, kind, dict(zip(batch, tables, strict=True)))
 
-    def _read_file(self, columns: list[str], key: str) -> pa.Table | None:
+    def _read_file(self, columns: pa.Schema, key: str) -> pa.Table | None:
         return _parquet(self._storage.get(key), columns)
 
     def _take_files(self, deployment: str, kind: Kind, tables: dict[str, pa.Table | None]) -> None:
         whole = [table for table in tables.values() if table is not None]
-        self._connection.begin()
-        try:
-            # The files' names and their rows go in together, so that a failure between them cannot count a row twice.
+        # The files' names and their rows go in together, so that a failure between them cannot count a row twice.
+        with _transaction(self._connection):
             for key, table in tables.items():
                 self._connection.execute("insert into files values (?, ?, ?)", [deployment, key, table is not None])
             if whole:
                 with _registered(self._connection, "incoming", pa.concat_tables(whole)):
                     self._connection.execute(_TAKE.format(kind=kind), [deployment, deployment])
-            self._connection.commit()
-        except duckdb.Error:
-            self._connection.rollback()
-            raise
 
     def _read_labels(self, deployment: str) -> None:
         """Take over labels that came since the newest one known; the times of receipt never fall (see feedback)."""
@@ -221,13 +226,11 @@ class PredictionIndex:
                 self._take_labels(deployment, pa.table({"row_id": ids, "value": values, "received_at": received}))
 
     def _take_labels(self, deployment: str, incoming: pa.Table) -> None:
-        with _registered(self._connection, "incoming", incoming):
-            self._connection.begin()
+        with _registered(self._connection, "incoming", incoming), _transaction(self._connection):
             self._connection.execute(
                 "delete from labels where deployment = ? and row_id in (select row_id from incoming)", [deployment]
             )
             self._connection.execute("insert into labels select ?, row_id, value, received_at from incoming", [deployment])
-            self._connection.commit()
 
 
 # Delivery is at least once: of rows with one id the first one counts.
@@ -268,20 +271,33 @@ def _registered(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Tabl
         connection.unregister(name)
 
 
+@contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.begin()
+    try:
+        yield
+    except BaseException:
+        # Left open, it would be in the way of every later one, until the process ends.
+        connection.rollback()
+        raise
+    connection.commit()
+
+
 def _one(connection: duckdb.DuckDBPyConnection, query: str, *values: object) -> Any:
     # All of it, though it is one row: a result that has not been read to its end keeps the connection busy.
     return connection.execute(query, list(values)).fetchall()[0]
 
 
-def _parquet(data: bytes, columns: list[str]) -> pa.Table | None:
+def _parquet(data: bytes, columns: pa.Schema) -> pa.Table | None:
     """The columns of one record file, times as naive UTC; None where it is no such file."""
     try:
         # Features are left out: no question here needs them, and they are most of the bytes.
-        table = pq.read_table(io.BytesIO(data), columns=columns).select(columns)
-        naive = table["ts"].cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
-        return table.set_column(table.column_names.index("ts"), "ts", naive)
-    # A foreign file must not hide all others; the ledger counts it.
-    except (pa.ArrowException, KeyError, ValueError):
+        table = pq.read_table(io.BytesIO(data), columns=columns.names).select(columns.names)
+        # Columns of the right names may hold anything; only what has the types fits beside the other files.
+        table = table.cast(columns)
+        return table.set_column(table.column_names.index("ts"), "ts", table["ts"].cast(pa.timestamp("us")))
+    # A foreign or damaged file must not hide all others; the ledger counts it. Arrow tells of damaged pages by OSError.
+    except (pa.ArrowException, KeyError, ValueError, OSError):
         return None
 
 

@@ -20,9 +20,9 @@ from sqlalchemy.orm import Session
 from quarterdeck.plan import NodeReport, Plan
 from quarterdeck.rollout import Decision, Record, Spec, decide
 from quarterdeck_deployer.database import Database
-from quarterdeck_deployer.deployments import view
+from quarterdeck_deployer.deployments import Living, living
 from quarterdeck_deployer.keys import keyring
-from quarterdeck_deployer.models import Deployment, NodeState, Revision
+from quarterdeck_deployer.models import Deployment, NodeState
 from quarterdeck_deployer.nodes import NODES, Nodes
 from quarterdeck_deployer.plans import Decided, PlanBuilder, content_digest
 
@@ -35,11 +35,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A deployment as it lies in the database: the wish, the decision record and the record's version."""
+    """What was decided about a deployment, and what lay in the database when that was done."""
 
     decided: Decided
-    record: Record
-    record_version: int
+    read: Living
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ class Reconciler:
             plans = self._builder.plans([stored.decided for stored in world], keyring(session))
             states = {state.node: (state.sequence, state.plan) for state in session.scalars(select(NodeState))}
         # Comparing instead of remembering: a step after a crash sees the same difference and does the same.
-        changed = [stored for stored in world if stored.decided.decision.record != stored.record]
+        changed = [stored for stored in world if stored.decided.decision.record != stored.read.record]
         numbered = {node: self._numbered(plan, states) for node, plan in plans.items()}
         moved = [plan for node, plan in numbered.items() if states.get(node, (0, ""))[0] != plan.sequence]
         # Reports ride along with at most one write in five seconds: they are a memory, not a log.
@@ -149,19 +148,9 @@ class Reconciler:
             self.counts = replace(self.counts, steps=self.counts.steps + 1)
 
     def _world(self, session: Session) -> list[Stored]:
-        rows = session.execute(
-            select(Deployment, Revision)
-            .join(Revision, (Revision.deployment == Deployment.name) & (Revision.number == Deployment.revision))
-            .where(Deployment.deleted.is_(None))
-            .order_by(Deployment.name)
-        )
         # One look at nodes and clock for all deployments, so that a plan is one consistent decision.
         live, now = self._nodes.live(), self._clock()
-        found = []
-        for deployment, revision in rows:
-            wish, record = view(revision), Record.model_validate(deployment.record)
-            found.append(Stored(Decided(wish, self._decide(wish.spec(), record, live, now)), record, deployment.record_version))
-        return found
+        return [Stored(Decided(one.wish, self._decide(one.wish.spec(), one.record, live, now)), one) for one in living(session)]
 
     def _numbered(self, plan: Plan, states: dict[str, tuple[int, str]]) -> Plan:
         """The plan with its number: the stored one while the content is the same, a higher one otherwise."""
@@ -196,8 +185,8 @@ def _swap_record(session: Session, stored: Stored) -> None:
     decided = stored.decided
     statement = (
         update(Deployment)
-        .where(Deployment.name == decided.wish.deployment, Deployment.record_version == stored.record_version)
-        .values(record=decided.decision.record.model_dump(mode="json"), record_version=stored.record_version + 1)
+        .where(Deployment.name == decided.wish.deployment, Deployment.record_version == stored.read.record_version)
+        .values(record=decided.decision.record.model_dump(mode="json"), record_version=stored.read.record_version + 1)
     )
     if cast(CursorResult[Any], session.execute(statement)).rowcount != 1:
         raise _Overtaken

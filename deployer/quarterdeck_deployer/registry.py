@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, defer
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, PackageRefused, StorageError
-from quarterdeck.manifest import Digest, Manifest, Trust
+from quarterdeck.manifest import Digest, Form, Manifest, Proof, Trust
 from quarterdeck.plan import VersionRef
-from quarterdeck.schema import Frozen, Name
+from quarterdeck.schema import Frozen, Name, Task
 from quarterdeck.storage import Storage
 from quarterdeck.storage.keys import manifest_key
 from quarterdeck_deployer import audit
@@ -48,20 +48,27 @@ class RunView(Frozen):
     created: datetime
 
 
-class VersionView(Frozen):
+class Facts(Frozen):
+    """What lists show of a manifest."""
+
+    form: Form
+    trust: Trust
+    task: Task
+    size_bytes: int
+    metrics: dict[str, float]
+    description: str
+    parent: Digest | None
+    golden_rows: int = Field(description="Rows whose answers every node checks before it serves this version.")
+    proof: Proof | None = Field(description="How the packaged form was held against the original; None: it was not.")
+
+
+class VersionView(Facts):
     """One version with the facts that lists show; `manifest` holds everything else."""
 
     model: Name
     version: int
     digest: Digest
-    form: str
-    trust: Trust
-    task: str
-    size_bytes: int
-    metrics: dict[str, float]
-    description: str
     run: str | None = Field(description="Name of the run that made it.")
-    parent: Digest | None
     active: bool
     created: datetime
 
@@ -142,7 +149,8 @@ class Registry:
     def models(self) -> list[ModelView]:
         """All models, by name."""
         with self._sessions() as session:
-            return [_model(row, session) for row in session.scalars(select(Model).order_by(Model.name))]
+            # One question for all models: a question each would make long lists slow.
+            return [_view(*found) for found in session.execute(_COUNTED.order_by(Model.name))]
 
     def model(self, name: str) -> ModelDetail:
         """One model with versions and runs.
@@ -152,11 +160,13 @@ class Registry:
         """
         with self._sessions() as session:
             row = _model_row(session, name)
-            versions = session.scalars(select(Version).where(Version.model == name).order_by(Version.version.desc()))
+            # Everything but the manifests: lists live on facts.
+            query = select(Version, Run.name).outerjoin(Run, Version.run == Run.id).where(Version.model == name)
+            versions = session.execute(query.order_by(Version.version.desc()).options(defer(Version.manifest, raiseload=True)))
             runs = session.scalars(select(Run).where(Run.model == name).order_by(Run.created.desc()))
             return ModelDetail(
                 **_model(row, session).model_dump(),
-                items=[_version(version, session) for version in versions],
+                items=[_listed(version, run, row.active_version) for version, run in versions],
                 runs=[RunView(id=run.id, name=run.name, metrics=run.metrics, created=run.created) for run in runs],
             )
 
@@ -252,6 +262,7 @@ def _add(session: Session, manifest: Manifest, given: VersionInput) -> Version:
         version=given.version,
         digest=given.digest,
         manifest=manifest.canonical().decode(),
+        facts=_facts(manifest).model_dump(mode="json"),
         run=_run(session, manifest.model, run) if run else None,
         created=utc_now(),
     )
@@ -305,32 +316,50 @@ def _manifest(row: Version) -> Manifest:
     return Manifest.parse(row.manifest.encode(), row.digest)
 
 
+_COUNTED = select(Model, func.count(Version.version), func.max(Version.version)).outerjoin(Version).group_by(Model.name)
+
+
 def _model(row: Model, session: Session) -> ModelView:
-    numbers = list(session.scalars(select(Version.version).where(Version.model == row.name)))
+    return _view(*session.execute(_COUNTED.where(Model.name == row.name)).one())
+
+
+def _view(row: Model, versions: int, newest: int | None) -> ModelView:
     return ModelView(
         name=row.name,
         description=row.description,
         active_version=row.active_version,
-        versions=len(numbers),
-        newest=max(numbers, default=None),
+        versions=versions,
+        newest=newest,
         created=row.created,
     )
 
 
-def _version(row: Version, session: Session) -> VersionView:
-    manifest, run, model = _manifest(row), session.get(Run, row.run) if row.run else None, session.get(Model, row.model)
-    return VersionView(
-        model=row.model,
-        version=row.version,
-        digest=row.digest,
+def _facts(manifest: Manifest) -> Facts:
+    return Facts(
         form=manifest.form,
         trust=manifest.trust,
         task=manifest.data_schema.task,
         size_bytes=manifest.size,
         metrics=manifest.metrics,
         description=manifest.description,
-        run=run.name if run else None,
         parent=manifest.parent,
+        golden_rows=len(manifest.golden),
+        proof=manifest.proof,
+    )
+
+
+def _version(row: Version, session: Session) -> VersionView:
+    run = session.get(Run, row.run) if row.run else None
+    return _listed(row, run.name if run else None, session.get_one(Model, row.model).active_version)
+
+
+def _listed(row: Version, run: str | None, active: int | None) -> VersionView:
+    return VersionView(
+        **row.facts,
+        model=row.model,
+        version=row.version,
+        digest=row.digest,
+        run=run,
         created=row.created,
-        active=model is not None and model.active_version == row.version,
+        active=active == row.version,
     )

@@ -13,6 +13,7 @@ from quarterdeck.manifest import Digest, Manifest, Trust
 from quarterdeck.plan import AccessMode, RecordMode, VersionRef
 from quarterdeck.rollout import Spec
 from quarterdeck.schema import Frozen, Name, Schema
+from quarterdeck_deployer.labels import label_text
 
 Kind = Literal["create", "change", "retry", "challenger", "clear", "swap", "rollback", "run", "stop", "delete"]
 Why = Annotated[str, Field(max_length=2_000, description="Why, for the people who read the history.")]
@@ -137,7 +138,7 @@ def rollback_target(history: Sequence[RevisionView], wanted: RollbackInput) -> R
         # Without a number and without a version to leave, a second click cannot be told from a second wish.
         if wanted.leaving is None and current.kind == "rollback":
             return None
-        return _last_other_main(history)
+        return _way_back_or_conflict(history)
     target = next((revision for revision in history if revision.number == wanted.revision), None)
     if target is None:
         raise NotFound(
@@ -176,7 +177,7 @@ def schema_difference(main: Schema, challenger: Schema) -> str:
     if main.task != challenger.task:
         return f"the task is {challenger.task}, main's is {main.task}"
     # Scores of different labels cannot be held against each other, though every row would bind.
-    if set(main.classes) != set(challenger.classes):
+    if {label_text(label) for label in main.classes} != {label_text(label) for label in challenger.classes}:
         return "the class labels differ from main's"
     ours, theirs = ({feature.name: feature.type for feature in schema.features} for schema in (main, challenger))
     for name in ours:
@@ -188,18 +189,33 @@ def schema_difference(main: Schema, challenger: Schema) -> str:
     return f"it takes feature {extra[0]}, which main does not" if extra else ""
 
 
-def _last_other_main(history: Sequence[RevisionView]) -> RevisionView:
-    current = history[0]
-    for revision in history[1:]:
+def way_back(history: Sequence[RevisionView]) -> RevisionView | None:
+    """Where a rollback without a number leads: the newest revision with another main that nobody has rolled back from.
+
+    Args:
+        history: all revisions, newest first.
+    """
+    current, left = history[0], set()
+    for revision in history:
         # What was before a deletion was another life of this name; only an explicit number leads there.
         if revision.kind == "delete":
             break
-        if revision.main.digest != current.main.digest:
+        # What a rollback has left is no way back, unless somebody chose it by name since: then that comes first here.
+        if revision.main.digest != current.main.digest and revision.main.digest not in left:
             return revision
+        left.add(revision.leaving)
+    return None
+
+
+def _way_back_or_conflict(history: Sequence[RevisionView]) -> RevisionView:
+    found = way_back(history)
+    if found is not None:
+        return found
+    name = history[0].deployment
     raise Conflict(
-        f"Deployment {current.deployment} has never had another main: there is nothing to go back to yet.",
+        f"Deployment {name} has no other main before it that was not rolled back from: there is nothing to go back to yet.",
         code="nothing-to-go-back-to",
         kind="deployment",
-        name=current.deployment,
-        hint="Deploy another version first.",
+        name=name,
+        hint="Deploy another version first, or name the revision to restore.",
     )

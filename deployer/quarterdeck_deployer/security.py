@@ -15,11 +15,10 @@ from typing import Literal
 from sqlalchemy import delete
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from quarterdeck.errors import Forbidden, QuarterdeckError, TooLarge, Unauthenticated
-from quarterdeck_deployer.api.problems import Failed, problem_response
+from quarterdeck.errors import Forbidden, Malformed, QuarterdeckError, TooLarge, Unauthenticated
+from quarterdeck_deployer.api.problems import Answer, Failed
 from quarterdeck_deployer.database import Database, utc_now
 from quarterdeck_deployer.models import LoginSession
 from quarterdeck_deployer.settings import Settings, Tokens
@@ -44,7 +43,8 @@ _UNFORESEEN = Failed("Something failed that should not.", hint="The deployer's l
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _HEADERS = {
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    # Not `no-referrer`: under that, browsers send forms with `Origin: null`, which nobody could tell from another site's.
+    "referrer-policy": "same-origin",
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 }
@@ -56,10 +56,15 @@ def access_of(path: str) -> Access | None:
 
 
 class Sessions:
-    """Browser sessions; the database knows their ids by SHA-256 only."""
+    """Browser sessions; the database knows their ids by a digest only.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    Args:
+        database: keeps them.
+        admin_token: part of the digest, so that a new token ends all sessions that the old one has begun.
+    """
+
+    def __init__(self, database: Database, admin_token: str) -> None:
+        self._database, self._token = database, admin_token.encode()
 
     def open(self) -> str:
         """The id of a new session."""
@@ -68,14 +73,17 @@ class Sessions:
         with self._database.writing.begin() as session:
             # Expired sessions go when a new one comes: no job of its own is needed for a handful of rows.
             session.execute(delete(LoginSession).where(LoginSession.expires <= now))
-            session.add(LoginSession(sha256=_sha256(ident), created=now, expires=now + timedelta(hours=SESSION_HOURS)))
+            session.add(LoginSession(sha256=self._digest(ident), created=now, expires=now + timedelta(hours=SESSION_HOURS)))
         return ident
 
     def valid(self, ident: str) -> bool:
         """Whether there is such a session and its time is not over."""
         with self._database.sessions() as session:
-            found = session.get(LoginSession, _sha256(ident))
+            found = session.get(LoginSession, self._digest(ident))
         return found is not None and found.expires > utc_now()
+
+    def _digest(self, ident: str) -> str:
+        return hmac.new(self._token, ident.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
 
 
 class Edge:
@@ -84,8 +92,8 @@ class Edge:
     The body is read whole before the program sees the request, so a limit holds whatever length the client announced.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, tokens: Tokens, logins: Sessions) -> None:
-        self._app, self._tokens, self._logins = app, tokens, logins
+    def __init__(self, app: ASGIApp, settings: Settings, tokens: Tokens, logins: Sessions, answer: Answer) -> None:
+        self._app, self._tokens, self._logins, self._answer = app, tokens, logins, answer
         self._hosts = settings.allowed_hosts
         self._origins = frozenset(f"http://{host}" for host in self._hosts)
 
@@ -109,18 +117,15 @@ class Edge:
             self._check_host(scope)
             self._check_origin(scope)
             scope["state"]["who"] = await self._who(scope)
-            receive = await _bounded(scope, receive)
+            await self._app(scope, await _bounded(scope, receive), send_with_headers)
         except QuarterdeckError as error:
-            await self._refusal(scope, error)(scope, receive, send_with_headers)
-            return
-        try:
-            await self._app(scope, receive, send_with_headers)
+            await self._answer(scope, error)(scope, receive, send_with_headers)
         except Exception:
             if started:
                 raise
             # The answer tells nothing of the reason; the log has the story under the request's id.
             log.exception("request %s failed", request_id)
-            await problem_response(_UNFORESEEN)(scope, receive, send_with_headers)
+            await self._answer(scope, _UNFORESEEN)(scope, receive, send_with_headers)
 
     def _check_host(self, scope: Scope) -> None:
         # A name that was rebound to 127.0.0.1 reaches us under its own Host header.
@@ -159,14 +164,6 @@ class Edge:
         _require(bearer, self._tokens.admin, "admin token")
         return "admin"
 
-    def _refusal(self, scope: Scope, error: QuarterdeckError) -> Response:
-        headers = Headers(scope=scope)
-        page = scope["method"] == "GET" and "text/html" in headers.get("accept", "") and not scope["path"].startswith("/api/")
-        # A person with an expired session gets the way back in, a program the error.
-        if isinstance(error, Unauthenticated) and page:
-            return RedirectResponse("/login", status_code=303)
-        return problem_response(error)
-
     def _caching(self, scope: Scope) -> dict[str, str]:
         # Pages show states and secrets shown once; nothing of them may come from a cache.
         return {} if scope["path"].startswith("/static/") else {"cache-control": "no-store"}
@@ -199,13 +196,14 @@ async def _bounded(scope: Scope, receive: Receive) -> Receive:
     """Read the body up to its limit; gives back a `receive` that replays it."""
     if scope["method"] in _SAFE:
         return receive
-    # Nodes send small reports every two seconds; people send labels by the thousand.
-    limit = MAX_REPORT if access_of(scope["path"]) == "node" else MAX_BODY
+    # Nodes send small reports, strangers at most a token; only who is known may send labels by the thousand.
+    limit = MAX_BODY if access_of(scope["path"]) not in ("node", "public") else MAX_REPORT
     body, more = bytearray(), True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            break
+            # A beginning can look like a whole: half a form must not act with half a reason.
+            raise Malformed("The connection ended before the body did.", hint="Send it again.")
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > limit:

@@ -49,8 +49,18 @@ class Settings(ProgramSettings):
     @property
     def allowed_hosts(self) -> frozenset[str]:
         """Host header values that are answered; anything else may be a rebound name."""
-        names = {"127.0.0.1", "localhost", self.host}
+        names = {"127.0.0.1", "localhost", self._bracketed}
         return frozenset(f"{name}:{self.port}" for name in names)
+
+    @property
+    def url(self) -> str:
+        """Where this program answers, as browsers write it."""
+        return f"http://{self._bracketed}:{self.port}"
+
+    @property
+    def _bracketed(self) -> str:
+        # In addresses the colons of IPv6 would be taken for the one before the port.
+        return f"[{self.host}]" if ":" in self.host else self.host
 
 
 class Tokens(Frozen):

@@ -17,8 +17,9 @@ CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-PATHS = ["/deployments", f"/deployments/{NAME}", f"/deployments/{NAME}/swap", f"/deployments/{NAME}/try", "/models",
-         "/models/flights", "/keys", "/audit"]  # fmt: skip
+PATHS = ["/deployments", f"/deployments/{NAME}", f"/deployments/{NAME}/swap", f"/deployments/{NAME}/challenger",
+         f"/deployments/{NAME}/clear", f"/deployments/{NAME}/stop", f"/deployments/{NAME}/delete", f"/deployments/{NAME}/try",
+         "/models", "/models/flights", "/keys", "/audit"]  # fmt: skip
 VOID = {"meta", "link", "input", "img", "br", "hr", "option"}
 
 

@@ -12,8 +12,8 @@ from tests.browser.chromium import Seen, chromium, watched
 from tests.console_world import NAME, Console, console, living
 
 pytestmark = pytest.mark.browser
-PATHS = ["/deployments", f"/deployments/{NAME}", f"/deployments/{NAME}/swap", f"/deployments/{NAME}/try", "/models",
-         "/models/flights", "/keys", "/audit"]  # fmt: skip
+PATHS = ["/login", "/docs", "/deployments", f"/deployments/{NAME}", f"/deployments/{NAME}/swap", f"/deployments/{NAME}/challenger",
+         f"/deployments/{NAME}/delete", f"/deployments/{NAME}/try", "/models", "/models/flights", "/keys", "/audit"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,15 @@ class Shared:
         eventually(lambda: read_main(self.storage, name).num_rows >= count, SHIPPED_SECONDS, every=0.2)
         return stored(self.storage, name)
 
+    def arrived(self, name: str, row_id: str) -> dict[str, Any]:
+        """Main's stored row of that id, once it is there."""
+
+        def found() -> list[dict[str, Any]]:
+            return [row for row in stored(self.storage, name).to_pylist() if row["row_id"] == row_id]
+
+        (only,) = eventually(found, SHIPPED_SECONDS, every=0.2)
+        return only
+
     def observed(self, name: str) -> dict[str, Any]:
         """What the deployer sees of a deployment."""
         return cast("dict[str, Any]", self.client.deployment(name)["observed"])

@@ -8,19 +8,20 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.schema import Row
+from quarterdeck.schema import Row, Task
 from tests.local.shared import Shared, rows, tensors
 
 SECRET = "s3cr3t-of-a-caller"
 NAMES = ("model", "version", "digest", "revision")
-DOORS = ("doors-binary", "doors-multiclass", "doors-regression")
+TASKS: tuple[Task, ...] = ("binary", "multiclass", "regression")
+DOORS = [f"doors-{task}" for task in TASKS]
 
 
 @pytest.fixture(scope="module")
 def doors(shared: Shared) -> Shared:
     """A public deployment for each task, and one whose main has another version beside it."""
-    for task in ("binary", "multiclass", "regression"):
-        shared.deploy(f"doors-{task}", shared.task(task))  # type: ignore[arg-type]
+    for task in TASKS:
+        shared.deploy(f"doors-{task}", shared.task(task))
     shared.deploy("doors-versions", shared.version(1))
     shared.deploy("doors-versions", shared.version(2))
     return shared

@@ -33,7 +33,7 @@ def stored(tmp_path: Path) -> Iterator[Stored]:
 def performance(stored: Stored, schema: Schema) -> Performance:
     """What is measured when every version has this schema."""
     with stored.index.current("late-flights") as connection:
-        return measure(connection, "late-flights", lambda model, version: schema)
+        return measure(connection, "late-flights", lambda model, version, digest: schema)
 
 
 def guesses(schema: Schema, count: int, seed: int) -> list[Answer]:
@@ -148,18 +148,18 @@ def test_rows_whose_challenger_lags_do_not_hide_the_pair(stored: Stored) -> None
     assert [versions(pair.main, pair.challenger) for pair in found.others] == [(1, None)]
 
 
-def no_schema(model: str, version: int) -> Schema | None:
+def no_schema(model: str, version: int, digest: str) -> Schema | None:
     """A registry that knows no version."""
     return None
 
 
-def no_labels(model: str, version: int) -> Schema | None:
+def no_labels(model: str, version: int, digest: str) -> Schema | None:
     """A registry that knows them all."""
     return BINARY
 
 
 @pytest.mark.parametrize("schema_of", [no_schema, no_labels])
-def test_nothing_measurable_is_nothing_measured(stored: Stored, schema_of: Callable[[str, int], Schema | None]) -> None:
+def test_nothing_measurable_is_nothing_measured(stored: Stored, schema_of: Callable[[str, int, str], Schema | None]) -> None:
     """Without labels, or without a schema to read them by, there is no pair and no number."""
     stored.main(ref(1), guesses(BINARY, 3, 1))
     with stored.index.current("late-flights") as connection:

@@ -17,6 +17,7 @@ from quarterdeck_node.agent.app import create_app
 from quarterdeck_node.agent.packages import Packages
 from quarterdeck_node.agent.settings import AgentSettings
 from quarterdeck_node.agent.shipping import Shipper
+from quarterdeck_node.starting import prepare, refuse
 
 SOCKET = "agent.sock"
 log = logging.getLogger("quarterdeck_node.agent")
@@ -29,13 +30,12 @@ def main() -> int:
     """
     try:
         settings = AgentSettings.from_environment()
+        prepare(settings.folder)
     except QuarterdeckError as error:
-        print(error, file=sys.stderr)
-        return 2
+        refuse(error)
     lifeline.watch(settings.lifeline_fd)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # Paths of unix sockets are short; relative to the folder any folder will do.
-    settings.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(settings.folder)
     settings = settings.model_copy(update={"folder": Path(".")})
     shipper = Shipper(settings.folder, settings.ship_poll)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from quarterdeck import verify
-from quarterdeck.errors import PackageRefused, QuarterdeckError
+from quarterdeck.errors import PackageRefused, QuarterdeckError, StorageError
 from quarterdeck.fetch import discard, fetch_package, forget
 from quarterdeck.manifest import MANIFEST, Manifest
 from quarterdeck.plan import VersionRef
@@ -20,6 +20,7 @@ from quarterdeck_node.agent.settings import AgentSettings
 from quarterdeck_node.agent.trial import Tried, try_load
 
 CACHE = "cache"
+TRIALS = 2
 T = TypeVar("T")
 
 
@@ -59,6 +60,7 @@ class Packages:
         self._running: dict[_Work, asyncio.Task[Ensured]] = {}
         self._tried: dict[tuple[str, str], Tried] = {}
         self._stores: dict[str, Storage] = {}
+        self._trials = threading.BoundedSemaphore(TRIALS)
 
     async def ensure(self, ref: VersionRef, store: str) -> Ensured:
         """Have one version here: fetched, compared with its manifest, fitting this environment, tried with its golden rows.
@@ -90,6 +92,9 @@ class Packages:
         try:
             return await in_thread(lambda: self._bring_now(work))
         except QuarterdeckError as error:
+            # Opened anew next time: an open store keeps the credentials it was opened with, and they may be what gets corrected.
+            if isinstance(error, StorageError):
+                self._stores.pop(work.store, None)
             place = str(error.extra.get("place", ""))
             self.state[work.ref.digest] = Progress(state="failed", code=error.code, reason=str(error), place=place)
             raise
@@ -105,10 +110,12 @@ class Packages:
         tried = self._tried.get((ref.digest, ref.trust))
         if tried is None:
             self.state[ref.digest] = Progress(state="trying")
-            tried = try_load(
-                manifest, folder, allow_code=ref.trust == "code",
-                seconds=self._settings.trial_seconds, memory_bytes=self._settings.trial_bytes,
-            )  # fmt: skip
+            # Few at a time: at the start of a node with many deployments they would slow each other down past their deadlines.
+            with self._trials:
+                tried = try_load(
+                    manifest, folder, allow_code=ref.trust == "code",
+                    seconds=self._settings.trial_seconds, memory_bytes=self._settings.trial_bytes,
+                )  # fmt: skip
             self._tried[ref.digest, ref.trust] = tried
         self.state[ref.digest] = Progress(state="ready")
         return Ensured(folder=f"{CACHE}/{folder.name}", memory_bytes=tried.memory_bytes, load_seconds=tried.load_seconds)

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 from quarterdeck import forms, lifeline, verify
 from quarterdeck.errors import PackageRefused
 from quarterdeck.manifest import MANIFEST, Manifest
+from quarterdeck_node.runtimes import model_environ
 
 PLACE = "trial load"
 _OUT_OF_MEMORY = 75
-_OURS = ("AWS_", "QUARTERDECK_")
 
 
 class Tried(NamedTuple):
@@ -52,7 +52,9 @@ def try_load(manifest: Manifest, folder: Path, *, allow_code: bool, seconds: flo
         "memory_bytes": memory_bytes, "parent": os.getpid(),
     }  # fmt: skip
     command = [sys.executable, "-m", __name__]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environ(manifest))
+    child = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=model_environ(manifest.environment.variables)
+    )
     try:
         raw, _ = child.communicate(json.dumps(question).encode(), timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -71,12 +73,6 @@ def try_load(manifest: Manifest, folder: Path, *, allow_code: bool, seconds: flo
         raise PackageRefused(kind="package", name=manifest.model, **answer["refused"])
     except (ValueError, TypeError, KeyError):
         raise _failed(manifest, f"ended with status {child.returncode} and said nothing") from None
-
-
-def _environ(manifest: Manifest) -> dict[str, str]:
-    """Our environment without what belongs to the agent alone: a package that may run code need not see the store's keys."""
-    needed = set(manifest.environment.variables)
-    return {name: value for name, value in os.environ.items() if name in needed or not name.startswith(_OURS)}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic_core import to_json
 
-from quarterdeck.errors import InvalidInput, Malformed, QuarterdeckError, TooLarge, Unsupported
+from quarterdeck.errors import InvalidInput, Malformed, Overloaded, QuarterdeckError, TooLarge, Unsupported
 from quarterdeck.records import Answer
 from quarterdeck.schema import Label
 from quarterdeck_node.auth import Scope
@@ -20,6 +20,8 @@ from quarterdeck_node.node import Node
 from quarterdeck_node.predictor import Context, Predicted, Slot, Snapshot
 
 MAX_BODY = 8 * 2**20
+MAX_BODIES = 256 * 2**20
+"""Bytes of all bodies together that are being received: a thousand slow callers with 8 MiB each must not fill the memory."""
 BODY_SECONDS = 30.0
 _MAX_CALLER_ID = 128
 Message = MutableMapping[str, Any]
@@ -60,6 +62,7 @@ class Call:
     snapshot: Snapshot | None = None
     rows: int = 0
     body_read: bool = False
+    _headers: dict[bytes, bytes] | None = None
 
     @property
     def name(self) -> str:
@@ -68,10 +71,10 @@ class Call:
 
     def header(self, name: bytes) -> str:
         """One request header by its lower-case name; empty where it was not sent."""
-        for key, value in self.scope["headers"]:
-            if key == name:
-                return bytes(value).decode("latin-1")
-        return ""
+        if self._headers is None:
+            # Backwards, so that the first of two headers of one name counts; once, since six of them are asked for.
+            self._headers = dict(reversed(self.scope["headers"]))
+        return self._headers.get(name, b"").decode("latin-1")
 
     def secret(self) -> str:
         """The API key that was sent, if any."""
@@ -117,15 +120,17 @@ class Call:
         self.rows = len(rows)
         return predicted
 
-    async def body(self, *media: str) -> bytes:
+    async def body(self, *media: str, limit: int = MAX_BODY) -> bytes:
         """The whole body.
 
         Args:
             media: content types that this door reads; a request without one is taken as the first.
+            limit: bytes.
 
         Raises:
             Unsupported: another content type, or compressed.
-            TooLarge: more than 8 MiB, declared or real.
+            TooLarge: more than `limit`, declared or real.
+            Overloaded: too many large bodies are on their way at once.
             Malformed: it did not arrive within 30 seconds.
             CallerGone: it will never be complete.
         """
@@ -136,30 +141,40 @@ class Call:
             raise Unsupported("Compressed requests are not read.", code="encoding-unsupported", hint="Send the body as it is.")
         # Refused before a byte of it is read; what is declared wrongly is counted below.
         declared = self.header(b"content-length")
-        if declared.isdigit() and int(declared[:20]) > MAX_BODY:
-            raise _too_large()
+        if declared.isdigit() and int(declared[:20]) > limit:
+            raise _too_large(limit)
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return await self._read()
+                return await self._read(limit)
         except TimeoutError:
             raise Malformed(f"The body was not complete after {BODY_SECONDS:g} s.", code="body-too-slow") from None
 
-    async def _read(self) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise CallerGone
-            part = message.get("body", b"")
-            size += len(part)
-            if size > MAX_BODY:
-                raise _too_large()
-            parts.append(part)
-            if not message.get("more_body"):
-                # Only now can the connection carry another request.
-                self.body_read = True
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+    async def _read(self, limit: int) -> bytes:
+        message = await self.receive()
+        part = message.get("body", b"")
+        # Nearly every request is here already, in one piece: it is not copied, and nothing is kept account of.
+        if message["type"] == "http.request" and not message.get("more_body") and len(part) <= limit:
+            self.body_read = True
+            return bytes(part)
+        node, body = self.node, bytearray()
+        try:
+            while True:
+                if message["type"] == "http.disconnect":
+                    raise CallerGone
+                part = message.get("body", b"")
+                if len(body) + len(part) > limit:
+                    raise _too_large(limit)
+                if node.receiving + len(part) > MAX_BODIES:
+                    raise Overloaded("Too many large requests arrive at once.", hint="Try again in a second.")
+                node.receiving += len(part)
+                body += part
+                if not message.get("more_body"):
+                    # Only now can the connection carry another request.
+                    self.body_read = True
+                    return bytes(body)
+                message = await self.receive()
+        finally:
+            node.receiving -= len(body)
 
 
 def problem(error: QuarterdeckError, call: Call) -> Reply:
@@ -200,5 +215,5 @@ class Door:
     refusal: Callable[[QuarterdeckError, Call], Reply] = problem
 
 
-def _too_large() -> TooLarge:
-    return TooLarge(f"The body is larger than {MAX_BODY // 2**20} MiB.", hint="Send fewer records per request.")
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {limit // 2**20} MiB.", hint="Send fewer records per request.")

@@ -20,6 +20,7 @@ from quarterdeck_node.predictor import Predicted, Slot, Snapshot
 
 _FIELD = "feature:"
 _MAX_FIELDS = 2_000
+_MAX_FORM = 2**20
 _POLICY = (
     b"content-security-policy",
     b"default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -74,7 +75,8 @@ async def show(call: Call) -> Reply:
 
 async def submit(call: Call) -> Reply:
     """Predict what was filled in; show the answer and the same request for a terminal."""
-    body = await call.body("application/x-www-form-urlencoded")
+    # The one body that is read before its sender is known, since the key is in it: so it may be small only.
+    body = await call.body("application/x-www-form-urlencoded", limit=_MAX_FORM)
     fields = _fields(body)
     try:
         call.admit(fields.get("key", "") or call.secret(), "predict")

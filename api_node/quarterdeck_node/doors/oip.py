@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from quarterdeck.errors import InvalidInput, Malformed, NotFound, NotReady, QuarterdeckError, TooLarge, Unsupported
-from quarterdeck.schema import FeatureType, Schema
+from quarterdeck.schema import Feature, FeatureType, Schema
 from quarterdeck_node.binding import MAX_ROWS, parse
 from quarterdeck_node.doors.call import Call, Door, Reply, json_reply, label_text
 from quarterdeck_node.predictor import Predicted, Resident, Snapshot
@@ -27,7 +27,19 @@ _TAKEN: dict[FeatureType, frozenset[str]] = {
     "datetime": frozenset({"BYTES"}),
 }
 _SAID: dict[FeatureType, str] = {"float": "FP64", "int": "INT64", "boolean": "BOOL", "string": "BYTES", "datetime": "BYTES"}
-_Parameters = dict[str, str | int | float | bool]
+MAX_INPUTS = 4_096
+MAX_OUTPUTS = 16
+MAX_PARAMETERS = 64
+
+
+def _few(given: Any) -> Any:
+    # Before its members are looked at: each misfit would become four errors, and a million of them a gigabyte.
+    if isinstance(given, dict) and len(given) > MAX_PARAMETERS:
+        raise ValueError(f"there may be {MAX_PARAMETERS} parameters at most")
+    return given
+
+
+_Parameters = Annotated[dict[str, str | int | float | bool], BeforeValidator(_few)]
 
 
 class _Strict(BaseModel):
@@ -50,8 +62,8 @@ class _Output(_Strict):
 class _Request(_Strict):
     id: Annotated[str, Field(max_length=256)] = ""
     parameters: _Parameters = {}
-    inputs: Annotated[list[_Tensor], Field(min_length=1)]
-    outputs: list[_Output] = []
+    inputs: Annotated[list[_Tensor], Field(min_length=1, max_length=MAX_INPUTS)]
+    outputs: Annotated[list[_Output], Field(max_length=MAX_OUTPUTS)] = []
 
 
 async def server(call: Call) -> Reply:
@@ -153,7 +165,8 @@ def _rows(tensors: list[_Tensor], schema: Schema) -> list[dict[str, Any]]:
     # A single [n, 1] tensor of a one-feature model is both forms; its name does not matter then.
     if len(tensors) == 1 and len(tensors[0].shape) == 2 and (tensors[0].shape[1] > 1 or len(schema.features) == 1):
         return _matrix(tensors[0], schema)
-    columns = {tensor.name: _column(tensor, schema) for tensor in tensors}
+    features = {feature.name: feature for feature in schema.features}
+    columns = {tensor.name: _column(tensor, features.get(tensor.name)) for tensor in tensors}
     if len(columns) != len(tensors):
         raise InvalidInput("An input is named twice.", code="duplicate-name", kind="input")
     missing = [name for name in schema.names if name not in columns]
@@ -167,8 +180,7 @@ def _rows(tensors: list[_Tensor], schema: Schema) -> list[dict[str, Any]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _column(tensor: _Tensor, schema: Schema) -> list[Any]:
-    feature = next((feature for feature in schema.features if feature.name == tensor.name), None)
+def _column(tensor: _Tensor, feature: Feature | None) -> list[Any]:
     if feature is None:
         name = tensor.name[:64]
         raise InvalidInput(f"Input {name} is not a feature of this model.", kind="input", name=name, extra={"column": name})
@@ -254,7 +266,11 @@ def _wanted(request: _Request, schema: Schema) -> list[str]:
             raise InvalidInput(f"There is no such output; there is {' and '.join(there)}.", kind="output", name=output.name[:64])
         if output.parameters.get("binary_data"):
             raise Unsupported("Binary tensors are not spoken here.", code="binary-unsupported", hint="Ask for outputs as JSON.")
-    return [output.name for output in request.outputs] or there
+    names = [output.name for output in request.outputs]
+    # Every mention would be answered with a copy of the data: a few bytes in, gigabytes out.
+    if len(set(names)) != len(names):
+        raise InvalidInput("An output is named twice.", code="duplicate-name", kind="output")
+    return names or there
 
 
 def _response(call: Call, request: _Request, predicted: Predicted, wanted: list[str]) -> dict[str, Any]:

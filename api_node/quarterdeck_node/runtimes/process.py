@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 from quarterdeck.errors import ModelFailed, Overloaded, PackageRefused
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row
-from quarterdeck_node.runtimes import frames
+from quarterdeck_node.runtimes import frames, model_environ
 
 BATCH_ROWS = 256
 QUEUE_ROWS = 4_096
+MAX_REPLY = 64 * 2**20
+"""Bytes of one answer; whatever claims to be larger is not one, and must not be collected in the memory of serve."""
 LOAD_SECONDS = 120.0
 """Deadline of starting a process and loading the package: importing what a model needs takes seconds on a busy machine."""
 _log = logging.getLogger(__name__)
@@ -38,16 +40,19 @@ class ModelProcess:
         digest: what its manifest must have.
         allow_code: whether loading may run code of the package.
         seconds: deadline of each batch.
+        variables: names of the environment's variables that the package asks for.
     """
 
-    def __init__(self, folder: Path, digest: str, *, allow_code: bool, seconds: float) -> None:
+    def __init__(self, folder: Path, digest: str, *, allow_code: bool, seconds: float, variables: Sequence[str] = ()) -> None:
         self._question = {"load": str(folder.resolve()), "digest": digest, "allow_code": allow_code, "parent": os.getpid()}
         self._seconds = seconds
+        self._variables = variables
         self._process: asyncio.subprocess.Process | None = None
         self._waiting: deque[_Waiting] = deque()
         self._rows = 0
         self._some = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def pid(self) -> int | None:
@@ -71,6 +76,9 @@ class ModelProcess:
 
     async def predict(self, rows: Sequence[Row]) -> list[Answer]:
         """See `Runtime.predict`."""
+        # Nobody would ever answer it: its caller would wait for ever.
+        if self._closed:
+            raise _unloaded()
         # An empty queue takes any request, so the bound never refuses what fits the row limit.
         if self._rows and self._rows + len(rows) > QUEUE_ROWS:
             raise Overloaded("Too many rows wait for this model already.", hint="Try again in a second.")
@@ -82,19 +90,25 @@ class ModelProcess:
 
     async def close(self) -> None:
         """End the process; whoever still waits gets ModelFailed."""
+        self._closed = True
         if self._runner is not None:
             self._runner.cancel()
             with suppress(asyncio.CancelledError):
                 await self._runner
-        _fail(self._take(QUEUE_ROWS * 2), ModelFailed("The version was unloaded."))
+        while self._waiting:
+            _fail(self._take(QUEUE_ROWS), _unloaded())
         await self._kill()
 
     async def _run(self) -> None:
         while True:
             await self._some.wait()
             batch = self._take(BATCH_ROWS)
-            if batch:
-                await self._answer(batch)
+            try:
+                if batch:
+                    await self._answer(batch)
+            except asyncio.CancelledError:
+                _fail(batch, _unloaded())
+                raise
             if self._process is None:
                 # Replaced at once, lest the next request waits for it. What fails here fails again there, and by name.
                 with suppress(PackageRefused, ModelFailed):
@@ -118,9 +132,6 @@ class ModelProcess:
     async def _answer(self, batch: list[_Waiting]) -> None:
         try:
             answers = await self._ask([row for waiting in batch for row in waiting.rows])
-        except asyncio.CancelledError:
-            _fail(batch, ModelFailed("The version was unloaded."))
-            raise
         except ModelFailed as error:
             if len(batch) == 1 or error.code != "model-failed":
                 _fail(batch, error)
@@ -144,20 +155,28 @@ class ModelProcess:
             raise ModelFailed(error.detail, code="model-died", hint=error.hint) from None
         if "answers" not in reply:
             raise ModelFailed(str(reply.get("failed", "The model process answered nothing that is known.")))
-        answers = [Answer(prediction, scores) for prediction, scores in reply["answers"]]
+        try:
+            answers = [Answer(prediction, scores) for prediction, scores in reply["answers"]]
+        except (TypeError, ValueError):
+            raise ModelFailed("The model answered something that is no prediction.") from None
         if len(answers) != len(rows):
             raise ModelFailed(f"The model answered {len(answers)} rows for {len(rows)}.")
         return answers
 
     async def _spawn(self) -> None:
         await self._kill()
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "quarterdeck_node.runtimes.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "quarterdeck_node.runtimes.worker",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=model_environ(self._variables),
+            )
+        # No memory or no process number left: that is this moment's trouble, and the next request tries again.
+        except OSError as error:
+            raise ModelFailed(f"The model process cannot be started: {error.strerror}.", code="model-died") from None
         reply = await self._exchange(self._question, LOAD_SECONDS)
         if "refused" in reply:
             await self._kill()
@@ -174,14 +193,20 @@ class ModelProcess:
                 process.stdin.write(frames.pack(question))
                 await process.stdin.drain()
                 head = await process.stdout.readexactly(frames.HEAD.size)
-                body = await process.stdout.readexactly(frames.HEAD.unpack(head)[0])
+                body = await process.stdout.readexactly(_size(head))
+                found = json.loads(body)
         except TimeoutError:
             await self._kill()
             raise ModelFailed(f"The model took longer than {seconds:g} s and was ended.", code="model-timeout") from None
         except (OSError, asyncio.IncompleteReadError):
             await self._kill()
             raise ModelFailed("The model process died.", code="model-died", hint="It is started again.") from None
-        found: dict[str, Any] = json.loads(body)
+        # Code of the package can write to our pipe: after that no byte on it can be trusted to begin an answer.
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            await self._kill()
+            raise ModelFailed("The model process answered garbage and was ended.", code="model-died", hint="It is started again.")
         return found
 
     async def _kill(self) -> None:
@@ -193,6 +218,17 @@ class ModelProcess:
             process.kill()
         status = await process.wait()
         _log.info("model process %s ended with status %s", process.pid, status)
+
+
+def _size(head: bytes) -> int:
+    size: int = frames.HEAD.unpack(head)[0]
+    if size > MAX_REPLY:
+        raise ValueError(size)
+    return size
+
+
+def _unloaded() -> ModelFailed:
+    return ModelFailed("The version was unloaded.")
 
 
 def _fail(batch: list[_Waiting], error: ModelFailed) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
 from quarterdeck.client import Label, connect
-from quarterdeck.errors import InvalidInput
+from quarterdeck.errors import InvalidInput, QuarterdeckError
 from quarterdeck.schema import Row
 from quarterdeck_cli.commands.shared import Deployment
 from quarterdeck_cli.output import (
@@ -108,7 +109,13 @@ def send(
     with connect() as client, spinner(f"sending {len(labels)} labels"):
         # In parts: one request stays small, and a bad label costs only its own part.
         for start in range(0, len(labels), _BATCH):
-            answer = client.send_feedback(name, labels[start : start + _BATCH])
+            try:
+                answer = client.send_feedback(name, labels[start : start + _BATCH])
+            except QuarterdeckError:
+                # Those parts are kept, and sending them once more changes nothing.
+                if start:
+                    note(f"the first {start} labels were accepted; the file may be sent again as it is")
+                raise
             sums = {field: count + int(answer[field]) for field, count in sums.items()}
     show(
         sums,
@@ -146,7 +153,10 @@ def _rows(row: str, file: Path | None) -> list[Row]:
 def _text(file: Path) -> str:
     """A file's text, or stdin's for `-`."""
     if str(file) == "-":
-        return typer.get_text_stream("stdin").read()
+        # Silence would look as if the command hung.
+        if sys.stdin.isatty():
+            note("reading JSON from the terminal; Ctrl-D ends it")
+        return sys.stdin.read()
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

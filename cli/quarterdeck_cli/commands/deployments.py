@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +12,10 @@ import typer
 from quarterdeck.client import Client, Done, connect
 from quarterdeck.errors import InvalidInput
 from quarterdeck.resources import ModelDeployment, read, read_file
+from quarterdeck_cli import errors
 from quarterdeck_cli.commands.completion import deployment_names
 from quarterdeck_cli.commands.shared import Deployment, Reason, Timeout, change, ref
-from quarterdeck_cli.output import Column, Format, ListFormat, ListOutput, Output, age, emit, note, show, show_list
+from quarterdeck_cli.output import Column, Format, ListFormat, ListOutput, Output, age, emit, note, short, show, show_list
 
 app = typer.Typer()
 
@@ -25,6 +27,12 @@ COLUMNS: list[Column] = [
     ("DEPLOYED", "observed.deployed.state"),
     ("RUNNING", "observed.running.state"),
     ("AGE", lambda row: age(row["wish"]["created"])),
+]
+WIDE: list[Column] = [
+    ("PROJECT", "wish.project"),
+    ("ACCESS", "wish.access"),
+    ("DIGEST", lambda row: short(row["wish"]["main"]["digest"])),
+    ("WHO", "wish.who"),
 ]
 
 
@@ -39,7 +47,7 @@ def apply(
 
     Example: quarterdeck apply -f deployment.yaml
     """
-    resources = read(typer.get_text_stream("stdin").read(), "stdin") if str(file) == "-" else read_file(file)
+    resources = read(sys.stdin.read(), "stdin") if str(file) == "-" else read_file(file)
     # All documents have been read before the first one changes anything.
     for each in resources:
         change(each.metadata.name, "applied", output, timeout, partial(_apply, each, reason))
@@ -63,7 +71,7 @@ def get(
     elif output is ListFormat.json and name:
         emit(found[0], output)
     else:
-        show_list(found, COLUMNS, output, "No deployments yet; make one with `quarterdeck apply -f FILE`.")
+        show_list(found, COLUMNS, output, "No deployments yet; make one with `quarterdeck apply -f FILE`.", WIDE)
 
 
 @app.command()
@@ -140,10 +148,10 @@ def confirm(question: str) -> None:
 
     Raises:
         InvalidInput: nobody is there to ask.
-        Abort: the answer is no.
+        Exit: the answer is no.
     """
-    if not typer.get_text_stream("stdin").isatty():
+    if not sys.stdin.isatty():
         raise InvalidInput("This needs a yes, and there is no terminal to ask on.", code="confirmation-needed", hint="Add --yes.")
     if not typer.confirm(question, err=True):
         note("nothing was changed")
-        raise typer.Abort
+        raise typer.Exit(errors.FAILED)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from quarterdeck.client import connect
-from quarterdeck_cli.output import Column, Format, ListFormat, ListOutput, Output, age, emit, note, show, show_list
+from quarterdeck_cli.output import Column, Format, Json, ListFormat, ListOutput, Output, age, emit, note, show, show_list
 
 app = typer.Typer(help="Create, list and revoke API keys.")
 
@@ -17,7 +18,7 @@ COLUMNS: list[Column] = [
     ("PROJECT", "project"),
     ("SCOPES", "scopes"),
     ("EXPIRES", lambda row: (row["expires"] or "never")[:10]),
-    ("STATE", lambda row: "revoked" if row["revoked"] else "valid"),
+    ("STATE", lambda row: state(row)),
     ("AGE", lambda row: age(row["created"])),
 ]
 
@@ -43,6 +44,14 @@ def create(
         print(found["secret"])
     else:
         emit(found, output)
+
+
+def state(key: Json) -> str:
+    """Whether a key opens anything: `valid`, `expired` or `revoked`."""
+    if key["revoked"]:
+        return "revoked"
+    # Nodes compare with their own clocks; near the moment itself the two may differ for some seconds.
+    return "expired" if key["expires"] and datetime.fromisoformat(key["expires"]) <= datetime.now(UTC) else "valid"
 
 
 @app.command("list")

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.live import Live
 from rich.status import Status
 
-from quarterdeck.client import connect
+from quarterdeck.client import Client, connect
 from quarterdeck_cli import processes, start, tree
 from quarterdeck_cli.commands.completion import deployment_names
-from quarterdeck_cli.errors import StillRunning
+from quarterdeck_cli.errors import INTERRUPTED, StillRunning
 from quarterdeck_cli.home import Home, Note
 from quarterdeck_cli.output import Format, Output, Stopwatch, emit, err, note, show, stdout
 from quarterdeck_cli.supervisor import Told
 
 app = typer.Typer()
+_LOOK_SECONDS = 1.0
 Folder = Annotated[
     Path, typer.Option("--dir", file_okay=False, help="Folder of the system; everything lies in its .quarterdeck/.")
 ]
@@ -95,20 +98,63 @@ def down(
 @app.command()
 def status(
     name: Annotated[str, typer.Argument(help="One deployment; all where left out.", autocompletion=deployment_names)] = "",
+    watch: Annotated[bool, typer.Option("-w", "--watch", help="Go on showing it until Ctrl-C.")] = False,
     output: Output = Format.table,
 ) -> None:
     """Show what runs: deployment, revision, role, node, each with its state in a word.
 
-    Example: quarterdeck status late-flights
+    Example: quarterdeck status late-flights -w
     """
     with connect() as client:
-        instance = client.instance()
-        names = [name] if name else [each["name"] for each in client.deployments()]
-        found = [client.deployment(each) for each in names]
-    if output is Format.table:
-        stdout().print(tree.system(instance, found))
-    else:
-        emit({"instance": instance, "deployments": found}, output)
+        if watch:
+            try:
+                follow(_again_and_again(client, name), output)
+            except KeyboardInterrupt:
+                # The only way to end it, so nothing went wrong; the status still tells scripts that it did not end by itself.
+                raise typer.Exit(INTERRUPTED) from None
+        elif output is Format.table:
+            stdout().print(tree.system(**_system(client, name)))
+        else:
+            emit(_system(client, name), output)
+
+
+def follow(systems: Iterable[dict[str, Any]], form: Format) -> None:
+    """Show a system each time that it is looked at: redrawn on a terminal; elsewhere a line, or a document, per change.
+
+    Args:
+        systems: what `status` shows, once per look.
+        form: JSON documents stand on one line each.
+    """
+    console = stdout()
+    if form is Format.table and console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            for each in systems:
+                live.update(tree.system(**each), refresh=True)
+        return
+    seen: dict[str, str] = {}
+    for each in systems:
+        # Ages change with every look; what counts as a change is what the line says.
+        now = {found["name"]: tree.line(found) for found in each["deployments"]}
+        changed = [line for name, line in now.items() if seen.get(name) != line]
+        changed += [f"{name}  deleted" for name in seen.keys() - now.keys()]
+        if form is Format.table:
+            print("".join(f"{line}\n" for line in changed), end="", flush=True)
+        elif changed or not seen:
+            print("---\n" if form is Format.yaml and seen else "", end="")
+            emit(each, form, lines=True)
+        seen = now
+
+
+def _again_and_again(client: Client, name: str) -> Iterator[dict[str, Any]]:
+    while True:
+        yield _system(client, name)
+        time.sleep(_LOOK_SECONDS)
+
+
+def _system(client: Client, name: str) -> dict[str, Any]:
+    """The instance and its deployments, or the one with that name."""
+    found = [client.deployment(name)] if name else client.deployments()
+    return {"instance": client.instance(), "deployments": found}
 
 
 def banner(running: Note, seconds: float) -> list[str]:

@@ -28,6 +28,7 @@ VERSION_COLUMNS: list[Column] = [
     ("RUN", "run"),
     ("AGE", lambda row: age(row["created"])),
 ]
+WIDE: list[Column] = [("WHOLE-DIGEST", "digest"), ("TRUST", "trust")]
 
 
 @app.command("list")
@@ -49,8 +50,8 @@ def show_(name: ModelName, output: ListOutput = ListFormat.table) -> None:
     with connect() as client:
         found = client.model(name)
     # The document is more than its list of versions, so machines get it whole.
-    rows = found["items"] if output in (ListFormat.table, ListFormat.name) else [found]
-    show_list(rows, VERSION_COLUMNS, output, f"{name} has no versions.")
+    rows = [found] if output in (ListFormat.json, ListFormat.yaml) else found["items"]
+    show_list(rows, VERSION_COLUMNS, output, f"{name} has no versions.", WIDE)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -13,9 +14,10 @@ from quarterdeck import package_files
 from quarterdeck.client import connect
 from quarterdeck.errors import InvalidInput
 from quarterdeck.manifest import Manifest
-from quarterdeck.storage import open_storage
+from quarterdeck.plan import VersionRef
+from quarterdeck.storage import Storage, open_storage
 from quarterdeck_cli import errors
-from quarterdeck_cli.output import Format, Output, next_step, show, spinner, word
+from quarterdeck_cli.output import Format, Output, next_step, note, show, spinner, word
 
 app = typer.Typer(help="Build, prove, publish and fetch model packages.")
 
@@ -34,12 +36,12 @@ class FormChoice(StrEnum):
 
 @app.command()
 def build(
-    name: Annotated[str, typer.Argument(help="Name of the model.")],
     model: Annotated[
         Path, typer.Option("--model", help="Fitted model: a joblib or pickle file of your own, or a LightGBM text model.")
     ],
     data: Annotated[Path, typer.Option("--data", help="Training rows with the target: .parquet or .csv.")],
     target: Annotated[str, typer.Option("--target", help="The target's column.")],
+    name: Annotated[str, typer.Argument(help="Name of the model; that of its file where left out.")] = "",
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write; NAME in this folder where left out.")] = None,
     validation: Annotated[
         Path | None, typer.Option("--validation", help="Rows that the model has not seen: .parquet or .csv.")
@@ -59,12 +61,17 @@ def build(
     """Build a package from a model and data that lie in files.
 
     Example: quarterdeck package build late-flights --model m.joblib --data train.parquet --target late
+
+    With --model, --data and --target alone, name and folder are those of the model's file.
     """
     # The data science stack takes seconds to load, and no other command needs it.
     from quarterdeck.build import from_files
 
     if trust not in ("", "data", "code"):
         raise InvalidInput("--trust takes `data` or `code`.", kind="option", name="--trust")
+    if not name:
+        name = _name_of(model)
+        note(f"named {name} after {model.name}; give NAME for another one")
     folder = out or Path(name)
     words = {
         "name": name,
@@ -146,15 +153,14 @@ def push(
     """
     # A store that is named may belong to no running system, so nothing is registered there.
     if to:
-        with spinner("publishing"):
-            ref = package_files.push(folder, open_storage(to), version)
-        show(ref.model_dump(mode="json"), output, [f"version/{ref.model}-{ref.version} published", f"{ref}, {ref.digest}"])
+        ref, said = _published(folder, open_storage(to), version)
+        show(ref.model_dump(mode="json"), output, said)
         return
     with connect() as client:
-        with spinner("publishing"):
-            ref = package_files.push(folder, open_storage(client.instance()["store"]), version)
+        ref, said = _published(folder, open_storage(client.instance()["store"]), version)
+        # Said again even where nothing was published: an earlier push may have been cut off between the two steps.
         found = client.register(ref, package_files.read(folder).run)
-    show(found, output, [f"version/{ref.model}-{ref.version} published", f"{ref}, {ref.digest}"])
+    show(found, output, said)
     next_step("quarterdeck apply -f deployment.yaml")
 
 
@@ -179,6 +185,31 @@ def pull(
         output,
         [f"version/{model}-{version} fetched", f"{target}, {manifest.size} bytes, {manifest.digest}"],
     )
+
+
+def _published(folder: Path, storage: Storage, version: int | None) -> tuple[VersionRef, list[str]]:
+    """Publish, and what is to be said of it: a package that the store holds already is not published twice."""
+    # Looked at before the push, for afterwards every number is taken.
+    before = package_files.versions(storage, package_files.read(folder).model)
+    with spinner("publishing"):
+        ref = package_files.push(folder, storage, version)
+    verb = f"already published as version {ref.version}" if ref.version in before else "published"
+    return ref, [f"version/{ref.model}-{ref.version} {verb}", f"{ref}, {ref.digest}"]
+
+
+def _name_of(model: Path) -> str:
+    """A legal name made of a file's: small letters and digits, everything else as single dashes."""
+    words = re.findall("[a-z0-9]+", model.stem.lower())
+    # 63 characters may end in the middle of the dashes.
+    name = "-".join(words)[:63].rstrip("-")
+    if not name:
+        raise InvalidInput(
+            f"{model.name} gives no name: it holds neither letters from a to z nor digits.",
+            kind="argument",
+            name="NAME",
+            hint="Name the model: quarterdeck package build NAME --model … --data … --target …",
+        )
+    return name
 
 
 def _store() -> str:

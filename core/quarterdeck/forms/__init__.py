@@ -21,6 +21,7 @@ __all__ = ["Model", "in_process", "load"]
 
 def in_process(form: Form) -> bool:
     """Whether a node may load the form into its serving process; the others run in a worker of their own."""
+    # Python forms run code of other people's libraries, which may hold the interpreter's lock or crash: not beside the doors.
     return form == "lightgbm-text"
 
 

@@ -154,6 +154,7 @@ class LightGBMModel:
         wanted = len(schema.classes) if schema.task == "multiclass" else 1
         if booster.outputs != wanted:
             raise ModelFailed(f"the text has {booster.outputs} outputs, the schema speaks of {wanted}.")
+        # Compared before the first call: the library would read past the end of a row that is too short.
         if booster.features != len(schema.features):
             raise ModelFailed(f"the text has {booster.features} features, the schema {len(schema.features)}.")
 
@@ -165,6 +166,7 @@ class LightGBMModel:
         if self._schema.task == "regression":
             return regression_answers(found)
         if self._schema.task == "binary":
+            # The library gives the score of the second class alone.
             return class_answers(self._schema, [(1.0 - score, score) for score in found])
         width = self._booster.outputs
         return class_answers(self._schema, [found[place : place + width] for place in range(0, len(found), width)])

@@ -28,6 +28,7 @@ _ORIGINAL = "Try the row on the original model."
 def load(manifest: Manifest, folder: Path) -> EstimatorModel:
     """The model of a skops or joblib package whose trust has been checked; `PackageRefused` where it cannot be loaded."""
     path = MODEL_FILES[manifest.form]
+    # Unpickled from the verified bytes, never from the path: what is loaded is what was compared.
     data = read_verified(manifest, folder, path)
     try:
         columns = Columns.model_validate_json(read_verified(manifest, folder, COLUMNS_FILE))
@@ -50,6 +51,7 @@ class EstimatorModel:
         self._schema = schema
         self._columns = columns
         self._estimator = estimator
+        # Estimators take columns by place: an order other than the schema's would answer, and answer wrongly.
         if [column.name for column in columns.columns] != schema.names:
             raise ModelFailed("The columns at training are not the schema's features.")
 

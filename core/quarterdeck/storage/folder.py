@@ -89,6 +89,7 @@ class FolderStorage:
             with _written_aside(root, data) as (incoming, temporary):
                 # Looked at before only to spare the writing; who wins is decided here, by the kernel.
                 stored = _place(incoming, temporary, folder, name, if_absent)
+            # Without it a power loss may forget the name although the content is on the disk.
             os.fsync(folder)
             return stored
 
@@ -140,6 +141,7 @@ class FolderStorage:
         with self._opened_root(create=False) as root, _parent(root, key, create=False) as (folder, name):
             handle = os.open(name, _READ, dir_fd=folder)
         try:
+            # Asked of the descriptor, not of the name: in between the name could become something else.
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise FileNotFoundError(errno.ENOENT, "not a file")
             yield handle

@@ -10,6 +10,7 @@ from quarterdeck.schema import NAME_PATTERN
 
 MAX_KEY = 512
 """Longest key in characters, so that prefix and key together stay under S3's 1,024 bytes."""
+# Safe as a file name, in a URL and in a shell; `=` is there for the partitions of record files.
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._=-]{0,199}"
 _KEY = re.compile(rf"{_SEGMENT}(/{_SEGMENT})*")
 _PREFIX = re.compile(rf"({_SEGMENT}/)*({_SEGMENT})?")

@@ -43,6 +43,7 @@ class MemoryStorage:
 
     def put(self, key: str, data: bytes | Path, *, if_absent: bool = False) -> bool:
         """Store an object; with `if_absent`, False and no change where the key exists."""
+        # A copy: a bytearray that the caller goes on filling must not change what is stored.
         content = data.read_bytes() if isinstance(data, Path) else bytes(data)
         with self._lock:
             if if_absent and check_key(key) in self._objects:

@@ -32,6 +32,7 @@ def open_storage(url: str | Path) -> Storage:
     scheme, separator, _ = text.partition("://")
     if not text or "\0" in text:
         raise _refuse("The URL of the store is empty or no text.", _FORMS)
+    # Only `://` makes a URL: folders may have a colon in their name.
     if not separator:
         return FolderStorage(_expanded(Path(text)))
     if scheme == "s3":

@@ -50,6 +50,7 @@ def prove(storage: Storage) -> None:
     """
     content = b"quarterdeck\n"
     storage.put(PROBE, content)
+    # Read back and listed: some gateways cache one, the other or both, and records and versions rely on both.
     if storage.get(PROBE) != content or PROBE not in storage.list(PROBE):
         hint = "Use a store with strong read-after-write consistency."
         raise StorageError(f"{storage.url} does not give back what was just written.", hint=hint, kind="store", name=storage.url)

@@ -32,6 +32,7 @@ READ = 1 << 16
 """Most bytes taken from the socket at once."""
 PART = 64 << 20
 """Objects above this many bytes are sent in parts of this size, at most 10,000 of them (640 GB)."""
+# Together up to about three seconds of waiting, more than any single PUT of a manifest takes.
 CONFLICT_TRIES = 6
 """How often a conditional PUT is tried that met another one in flight (409)."""
 
@@ -125,6 +126,7 @@ class S3Storage:
         """Store an object whole or not at all; with `if_absent`, False where the key exists (decided by the server)."""
         full = self._full(key)
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
+        # A single PUT that breaks is sent again from its first byte, and S3 refuses one above 5 GB.
         if isinstance(data, Path) and data.stat().st_size > PART:
             return self._put_parts(full, data, condition)
 

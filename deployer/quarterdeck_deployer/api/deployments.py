@@ -12,6 +12,7 @@ from quarterdeck.schema import Frozen, Name
 from quarterdeck_deployer.api.common import ActionAnswer, TheAuthor, TheDeployer, Wait, answer
 from quarterdeck_deployer.api.problems import ERRORS
 from quarterdeck_deployer.deployer import Deployer
+from quarterdeck_deployer.deployments import Living
 from quarterdeck_deployer.observed import ObservedDeployment
 from quarterdeck_deployer.revisions import ChallengerInput, DeploymentInput, RevisionView, RollbackInput, SwapInput, Why
 
@@ -50,13 +51,14 @@ class DeploymentView(Frozen):
 @router.get("")
 def deployments(deployer: TheDeployer) -> list[DeploymentView]:
     """All deployments, by name."""
-    return [_view(deployer, name) for name in deployer.deployments.names()]
+    # Read at one moment: what is deleted meanwhile must not fail the whole list.
+    return [_view(deployer, one) for one in deployer.deployments.living()]
 
 
 @router.get("/{name}")
 def deployment(name: Name, deployer: TheDeployer) -> DeploymentView:
     """One deployment: what is wished, what is observed, where it is."""
-    return _view(deployer, name)
+    return _view(deployer, deployer.deployments.one(name))
 
 
 @router.put("/{name}")
@@ -143,7 +145,8 @@ async def stop(
     return await answer(deployer, changed, wait)
 
 
-def _view(deployer: Deployer, name: str) -> DeploymentView:
+def _view(deployer: Deployer, one: Living) -> DeploymentView:
+    name = one.wish.deployment
     base = deployer.settings.main_url.rstrip("/")
     urls = Urls(predict=f"{base}/deployments/{name}/predict", form=f"{base}/deployments/{name}/form", docs=f"{base}/docs")
-    return DeploymentView(name=name, wish=deployer.deployments.current(name), observed=deployer.observed(name), urls=urls)
+    return DeploymentView(name=name, wish=one.wish, observed=deployer.observe(one), urls=urls)

@@ -35,7 +35,7 @@ def instance(deployer: TheDeployer) -> InstanceView:
         store=settings.store_url,
         main_url=settings.main_url,
         challenger_url=settings.challenger_url,
-        console_url=f"http://{settings.host}:{settings.port}/",
+        console_url=f"{settings.url}/",
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -14,14 +13,13 @@ from quarterdeck.schema import Frozen
 from quarterdeck_deployer.api.common import TheDeployer
 from quarterdeck_deployer.api.instance import program_version
 from quarterdeck_deployer.api.problems import ERRORS
+from quarterdeck_deployer.console.pages import DocsPage, DocumentedRoute, LoginPage, Shell
+from quarterdeck_deployer.console.rendering import render
+from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.metrics import DeployerCollector
 from quarterdeck_deployer.security import COOKIE, SESSION_HOURS, same
 
 router = APIRouter(tags=["instance"], responses=ERRORS)
-_LOGIN = """<h1>Log in to Quarterdeck</h1>
-<p>Open the link that <code>quarterdeck up</code> printed, or run <code>quarterdeck status</code> to see it again.</p>
-<form method="get" action="/login"><label>Admin token <input name="token" type="password" autocomplete="off" required></label>
-<button>Log in</button></form>"""
 
 
 class Health(Frozen):
@@ -48,43 +46,42 @@ def metrics(deployer: TheDeployer) -> Response:
 
 @router.get("/login", response_class=HTMLResponse)
 async def login(deployer: TheDeployer, token: Annotated[str, Query(description="The admin token.")] = "") -> Response:
-    """Exchange the admin token for a session cookie and go to the console."""
+    """Exchange the admin token for a session cookie and go to the console: the link that `quarterdeck up` prints."""
     # The token stands in the address only for this one redirect; pages never see it again.
-    if not same(token, deployer.tokens.admin):
-        refused = '<p role="alert">This is not the admin token of this instance.</p>' if token else ""
-        return HTMLResponse(_page("Log in", refused + _LOGIN), status_code=401)
-    answer = RedirectResponse("/", status_code=303)
-    session = await run_in_threadpool(deployer.logins.open)
-    answer.set_cookie(COOKIE, session, max_age=SESSION_HOURS * 3600, httponly=True, samesite="strict")
-    return answer
+    return await _logged_in(deployer, token)
+
+
+@router.post("/login", response_class=HTMLResponse, include_in_schema=False)
+async def login_by_form(deployer: TheDeployer, token: Annotated[str, Form()] = "") -> Response:
+    """The same by a form: what is typed stays out of addresses, and so out of the browser's history."""
+    return await _logged_in(deployer, token)
 
 
 @router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
 def docs(request: Request) -> HTMLResponse:
     """The API as a page: every route with its parameters and answers, from the OpenAPI document."""
     document: dict[str, Any] = request.app.openapi()
-    routes = [
-        _route(method, path, operation) for path, methods in document["paths"].items() for method, operation in methods.items()
+    operations = [
+        DocumentedRoute(
+            method=method.upper(),
+            path=path,
+            description=operation.get("description", ""),
+            parameters=[(one["name"], one["in"], one.get("description", "")) for one in operation.get("parameters", [])],
+            takes_body="requestBody" in operation,
+            answers=", ".join(operation["responses"]),
+        )
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
     ]
-    head = f'<h1>{escape(document["info"]["title"])}</h1><p>The same for programs: <a href="/openapi.json">openapi.json</a>.</p>'
-    return HTMLResponse(_page("API", head + "".join(routes)))
+    shell = Shell("API", "api", "quarterdeck --help", "/openapi.json")
+    return render("docs.html", DocsPage(shell, document["info"]["title"], operations))
 
 
-def _route(method: str, path: str, operation: dict[str, Any]) -> str:
-    parameters = "".join(
-        f"<li><code>{escape(one['name'])}</code> ({escape(one['in'])}) {escape(one.get('description', ''))}</li>"
-        for one in operation.get("parameters", [])
-    )
-    answers = ", ".join(escape(status) for status in operation["responses"])
-    body = "<p>Takes a JSON body.</p>" if "requestBody" in operation else ""
-    return (
-        f"<section><h2><code>{escape(method.upper())} {escape(path)}</code></h2><p>{escape(operation.get('description', ''))}</p>"
-        f"<ul>{parameters}</ul>{body}<p>Answers: {answers}</p></section>"
-    )
-
-
-def _page(title: str, body: str) -> str:
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} · Quarterdeck</title>'
-        f'<meta name="viewport" content="width=device-width"></head><body><main>{body}</main></body></html>'
-    )
+async def _logged_in(deployer: Deployer, token: str) -> Response:
+    if not same(token, deployer.tokens.admin):
+        page = LoginPage(Shell("Log in", "log in", "quarterdeck status", "/openapi.json"), refused=bool(token))
+        return render("login.html", page, 401)
+    answer = RedirectResponse("/", status_code=303)
+    session = await run_in_threadpool(deployer.logins.open)
+    answer.set_cookie(COOKIE, session, max_age=SESSION_HOURS * 3600, httponly=True, samesite="strict")
+    return answer

@@ -35,12 +35,13 @@ class PerformanceView(Frozen):
 def schemas(registry: Registry) -> SchemaOf:
     """Schemas of registered versions."""
 
-    def schema_of(model: str, version: int) -> Schema | None:
+    def schema_of(model: str, version: int, digest: str) -> Schema | None:
+        # Records may outlive a registry that was set up anew, where the same number can be another package.
         try:
-            return registry.version(model, version).manifest.data_schema
-        # Records may outlive a registry that was set up anew.
+            found = registry.version(model, version)
         except NotFound:
             return None
+        return found.manifest.data_schema if found.digest == digest else None
 
     return schema_of
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from quarterdeck.errors import InvalidInput, Malformed, NotFound, Overloaded, QuarterdeckError, StorageError
 
+Answer = Callable[[Scope, QuarterdeckError], Response]
+"""Turns an error into the answer to a request."""
 MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger(__name__)
 
@@ -42,6 +47,13 @@ class Failed(QuarterdeckError):
     """Something that no rule foresaw; the log has the story under the request's id."""
 
 
+class NotAllowed(QuarterdeckError):
+    """The path is there, but not for this method."""
+
+    status = 405
+    default_code = "not-allowed"
+
+
 def problem_response(error: QuarterdeckError) -> JSONResponse:
     """The answer that carries an error."""
     headers = {"retry-after": "1"} if error.status == 503 else None
@@ -50,34 +62,44 @@ def problem_response(error: QuarterdeckError) -> JSONResponse:
     return JSONResponse(error.problem(), status_code=error.status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def install(app: FastAPI) -> None:
-    """Let every error of an app leave as problem+json."""
-    app.add_exception_handler(QuarterdeckError, _known)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(OperationalError, _database)
+def install(app: FastAPI, answer: Answer) -> None:
+    """Let every error of an app leave as `answer` gives it."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        response = answer(request.scope, _known(request, error))
+        # The methods that are allowed, for example, stand in a header.
+        response.headers.update(getattr(error, "headers", None) or {})
+        return response
+
+    # No connection free is the same to the caller as a database that is busy: nothing was done, later it will be.
+    for kind in (QuarterdeckError, RequestValidationError, HTTPException, OperationalError, NoConnection):
+        app.add_exception_handler(kind, handle)
 
 
-async def _known(request: Request, error: Exception) -> Response:
-    assert isinstance(error, QuarterdeckError)
+def _known(request: Request, error: Exception) -> QuarterdeckError:
+    """The error as one of ours; what only operators should know goes to the log."""
+    if isinstance(error, RequestValidationError):
+        return _invalid(error)
+    if isinstance(error, HTTPException):
+        return _http(error)
     if isinstance(error, StorageError):
         log.warning("request %s: the store: %s", request.state.request_id, error.detail)
-    return problem_response(error)
+    if isinstance(error, QuarterdeckError):
+        return error
+    log.warning("request %s: the database: %s", request.state.request_id, error)
+    return Overloaded("The database is busy or cannot be written.", code="database-busy", hint="Try again; nothing was changed.")
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+def _invalid(error: RequestValidationError) -> QuarterdeckError:
     found = error.errors()
     # Bytes that are no JSON are another mistake than JSON that says something impossible.
     if any(one["type"] == "json_invalid" for one in found):
-        return problem_response(Malformed("The body is not JSON.", hint="Send a JSON object with content-type application/json."))
+        return Malformed("The body is not JSON.", hint="Send a JSON object with content-type application/json.")
     # Only where and which rule: pydantic's own answer would repeat the input.
     errors = [_place(one) for one in found[:20]]
     first = errors[0]
-    return problem_response(
-        InvalidInput(
-            f"{first['place']}: {first['message']}.", hint="See /docs for what this route takes.", extra={"errors": errors}
-        )
+    return InvalidInput(
+        f"{first['place']}: {first['message']}.", hint="See /docs for what this route takes.", extra={"errors": errors}
     )
 
 
@@ -89,19 +111,10 @@ def _place(error: dict[str, Any]) -> dict[str, str]:
     return {"place": ".".join(place), "message": str(error["msg"]).removesuffix(".")}
 
 
-async def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    # Starlette's own answers are plain text; programs read problem+json everywhere.
+def _http(error: HTTPException) -> QuarterdeckError:
+    # Starlette's own answers are plain text, which neither programs nor people can do anything with.
     if error.status_code == 404:
-        return problem_response(NotFound("There is nothing at this path.", hint="See /docs for the routes there are."))
-    answer = Malformed(str(error.detail), code="not-allowed" if error.status_code == 405 else "malformed").problem()
-    return JSONResponse(
-        {**answer, "status": error.status_code}, status_code=error.status_code, media_type=MEDIA_TYPE, headers=error.headers
-    )
-
-
-async def _database(request: Request, error: Exception) -> Response:
-    log.warning("request %s: the database: %s", request.state.request_id, error)
-    return problem_response(
-        Overloaded("The database is busy or cannot be written.", code="database-busy", hint="Try again; nothing was changed.")
-    )
+        return NotFound("There is nothing at this path.", hint="See /docs for the routes there are.")
+    if error.status_code == 405:
+        return NotAllowed("This path does not take that method.", hint="See /docs for the routes there are.")
+    return Malformed(str(error.detail))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -10,22 +12,23 @@ import httpx
 from fastapi import APIRouter, Depends, Form, Path, Request
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from quarterdeck.errors import Conflict
+from quarterdeck.errors import Conflict, NotFound
 from quarterdeck.schema import Name, Row
 from quarterdeck_deployer.api.common import TheDeployer
 from quarterdeck_deployer.audit import Act
 from quarterdeck_deployer.console import pages, trying
+from quarterdeck_deployer.console.confirming import deletion
 from quarterdeck_deployer.console.pages import Shell
-from quarterdeck_deployer.console.rendering import PageRoute, Tickets, render
+from quarterdeck_deployer.console.rendering import Tickets, render
 from quarterdeck_deployer.console.trying import Doors, TryForm
 from quarterdeck_deployer.console.words import slice_of
 from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.keys import KeyInput
-from quarterdeck_deployer.revisions import Changed, RevisionView, RollbackInput, SwapInput
+from quarterdeck_deployer.revisions import ChallengerInput, Changed, RevisionView, RollbackInput, SwapInput
 
-router = APIRouter(route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False)
+router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
 WAIT_SECONDS = 5.0
 Why = Annotated[str, Form(max_length=2_000)]
 Leaving = Annotated[str, Form(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -47,9 +50,7 @@ TheTickets = Annotated[Tickets, Depends(_tickets)]
 async def swap(request: Request, name: Name, leaving: Leaving, deployer: TheDeployer, why: Why = "") -> RedirectResponse:
     """Exchange main and challenger."""
     # The digest that is left makes the second click of two a wish that is fulfilled already.
-    act = Act(who=request.state.who, why=why)
-    changed = await run_in_threadpool(deployer.deployments.swap, name, SwapInput(leaving=leaving, why=why), act)
-    return await _done(deployer, changed)
+    return await _do(request, deployer, why, deployer.deployments.swap, name, SwapInput(leaving=leaving, why=why))
 
 
 @router.post("/deployments/{name}/rollback/{revision}")
@@ -58,9 +59,50 @@ async def rollback(
 ) -> RedirectResponse:
     """Restore the pair of an earlier revision."""
     wanted = RollbackInput(revision=revision, leaving=leaving, why=why)
-    act = Act(who=request.state.who, why=why)
-    changed = await run_in_threadpool(deployer.deployments.rollback, name, wanted, act)
-    return await _done(deployer, changed)
+    return await _do(request, deployer, why, deployer.deployments.rollback, name, wanted)
+
+
+@router.post("/deployments/{name}/challenger")
+async def set_challenger(
+    request: Request,
+    name: Name,
+    deployer: TheDeployer,
+    version: Annotated[int, Form(ge=1)],
+    code: Annotated[bool, Form()] = False,
+    why: Why = "",
+) -> RedirectResponse:
+    """Let a version of main's model answer in the background; where it does already, nothing happens."""
+    choice = ChallengerInput(version=version, trust="code" if code else "data", why=why)
+    return await _do(request, deployer, why, deployer.deployments.set_challenger, name, choice)
+
+
+@router.post("/deployments/{name}/clear")
+async def clear(request: Request, name: Name, deployer: TheDeployer, why: Why = "") -> RedirectResponse:
+    """Take the challenger away."""
+    return await _do(request, deployer, why, deployer.deployments.clear_challenger, name)
+
+
+@router.post("/deployments/{name}/run")
+async def run(request: Request, name: Name, deployer: TheDeployer, why: Why = "") -> RedirectResponse:
+    """Let it answer requests."""
+    return await _do(request, deployer, why, deployer.deployments.run, name)
+
+
+@router.post("/deployments/{name}/stop")
+async def stop(request: Request, name: Name, deployer: TheDeployer, why: Why = "") -> RedirectResponse:
+    """Let it answer no requests."""
+    return await _do(request, deployer, why, deployer.deployments.stop, name)
+
+
+@router.post("/deployments/{name}/delete")
+def delete(request: Request, name: Name, deployer: TheDeployer, repeated: Annotated[str, Form()] = "", why: Why = "") -> Response:
+    """Delete it, where the name was typed again."""
+    if repeated.strip() != name:
+        return deletion(deployer.deployments.current(name), "This is not its name.", why)
+    # The second click of two finds nothing left to delete, which is what was wanted.
+    with suppress(NotFound):
+        deployer.deployments.delete(name, Act(who=request.state.who, why=why))
+    return RedirectResponse("/deployments", status_code=303)
 
 
 @router.post("/deployments/{name}/try")
@@ -160,8 +202,9 @@ def _snippets(deployer: Deployer, wish: RevisionView, row: Row) -> trying.Snippe
     return trying.snippets(url, wish.deployment, row, keyed=wish.access != "public")
 
 
-async def _done(deployer: Deployer, changed: Changed) -> RedirectResponse:
-    """Wait a little for the nodes, then show the deployment with a banner about what was done."""
+async def _do(request: Request, deployer: Deployer, why: str, action: Callable[..., Changed], *given: object) -> RedirectResponse:
+    """Take an action of the deployments, wait a little for the nodes, then show the deployment with a banner about it."""
+    changed = await run_in_threadpool(action, *given, Act(who=request.state.who, why=why))
     # A step back to a loaded version is done in this time; what takes longer is told by the banner.
     await deployer.applied(changed.deployment, changed.revision, WAIT_SECONDS)
     return RedirectResponse(f"/deployments/{changed.deployment}?done={changed.revision}", status_code=303)

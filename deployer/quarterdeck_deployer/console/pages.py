@@ -16,8 +16,8 @@ from quarterdeck_deployer.keys import KeyView
 from quarterdeck_deployer.observed import ObservedDeployment, Placed
 from quarterdeck_deployer.performance import Performance
 from quarterdeck_deployer.predictions import Ledger, PredictedRow
-from quarterdeck_deployer.registry import ModelDetail, ModelView, VersionDetail
-from quarterdeck_deployer.revisions import RevisionView
+from quarterdeck_deployer.registry import ModelDetail, ModelView, VersionView
+from quarterdeck_deployer.revisions import Content, RevisionView, way_back
 
 FINE = {"Settled", "NoChallenger", "NothingBefore", "Never", "RejectedBefore", "Stopped"}
 """Reasons of conditions that are False and nobody's trouble."""
@@ -141,17 +141,46 @@ class DeploymentPage:
 
 @dataclass(frozen=True)
 class ConfirmPage:
-    """What a swap or a rollback will do, before it does it; `target` is the revision to restore, None for a swap."""
+    """What an action will do, before it does it.
+
+    Attributes:
+        path: of the action, below the deployment's own.
+        button: verb and object, as they stand on the button.
+        now: the wish as it is.
+        after: the wish as it will be; None where the deployment will be gone.
+        sentence: what happens to those who call meanwhile, and what stays.
+        duration: how long it takes until main answers; empty where main stays.
+        restores: the revision whose pair comes back; None but for a rollback.
+        leaving: main's digest as the page shows it, where the action must not be taken from another state.
+        grave: whether callers get no answers afterwards; the button then looks like it.
+        repeat: whether the name must be typed again.
+    """
+
+    shell: Shell
+    name: str
+    title: str
+    path: str
+    button: str
+    now: RevisionView
+    after: Content | None
+    sentence: str
+    duration: str = ""
+    restores: int | None = None
+    leaving: str = ""
+    grave: bool = False
+    repeat: bool = False
+    problem: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class ChallengerPage:
+    """Which version shall answer in the background? `choices` are versions of main's model, newest first."""
 
     shell: Shell
     name: str
     now: RevisionView
-    after: tuple[VersionRef, VersionRef | None]
-    next_revision: int
-    duration: str
-    rejects: bool
-    leaving: str
-    target: int | None
+    choices: list[VersionView]
 
 
 @dataclass(frozen=True)
@@ -175,7 +204,7 @@ class ModelsPage:
 class VersionRow:
     """One version of a model, and the deployments that use it."""
 
-    version: VersionDetail
+    version: VersionView
     deployed_in: list[tuple[str, str]]
 
 
@@ -228,6 +257,35 @@ class AuditPage:
 
 
 @dataclass(frozen=True)
+class LoginPage:
+    """The way in; `refused` where a token was sent that is not the right one."""
+
+    shell: Shell
+    refused: bool
+
+
+@dataclass(frozen=True)
+class DocumentedRoute:
+    """One route of the API; `parameters` are (name, where, description)."""
+
+    method: str
+    path: str
+    description: str
+    parameters: list[tuple[str, str, str]]
+    takes_body: bool
+    answers: str
+
+
+@dataclass(frozen=True)
+class DocsPage:
+    """The API, route by route."""
+
+    shell: Shell
+    title: str
+    routes: list[DocumentedRoute]
+
+
+@dataclass(frozen=True)
 class ErrorPage:
     """What failed, what did not change, what to do."""
 
@@ -237,7 +295,7 @@ class ErrorPage:
     hint: str
     code: str
     request_id: str
-    unchanged: bool
+    changed: str
 
 
 def deployment_row(wish: RevisionView, observed: ObservedDeployment) -> DeploymentRow:
@@ -276,9 +334,8 @@ def history(revisions: Sequence[RevisionView], observed: ObservedDeployment, pag
 
 def revision_rows(history: Sequence[RevisionView], observed: ObservedDeployment) -> list[RevisionRow]:
     """The history with the state of each revision, newest first as it came."""
-    # Where a rollback without a number leads; see rollback_target.
-    current = history[0]
-    earlier = next((one.number for one in history[1:] if one.main.digest != current.main.digest), None)
+    current, back = history[0], way_back(history)
+    earlier = back.number if back else None
     rows = []
     for one in history:
         same = (one.main, one.challenger) == (current.main, current.challenger)
@@ -319,7 +376,7 @@ def done(number: int | None, history: Sequence[RevisionView], observed: Observed
     return Done(f"{what}{why}.{outcome}", applied=observed.applied)
 
 
-def metric_names(versions: Sequence[VersionDetail]) -> list[str]:
+def metric_names(versions: Sequence[VersionView]) -> list[str]:
     """Names of the metrics that the versions have, the first five in the order of the alphabet."""
     return sorted({name for one in versions for name in one.metrics})[:5]
 
@@ -376,7 +433,6 @@ def is_trouble(condition: Condition) -> bool:
 def _revision_state(one: RevisionView, current: RevisionView, earlier: int | None, observed: ObservedDeployment) -> Tag:
     if one is current:
         return words.REVISION["active" if observed.applied else "applying"]
-    if one.number == earlier:
-        rejected = one.main.digest in observed.rejected
-        return words.REVISION["rejected" if rejected else "previous"]
-    return words.REVISION["rejected" if one.main.digest in observed.rejected else "superseded"]
+    if one.main.digest in observed.rejected:
+        return words.REVISION["rejected"]
+    return words.REVISION["previous" if one.number == earlier else "superseded"]

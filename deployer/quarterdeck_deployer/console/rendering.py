@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
 
-from fastapi import Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from starlette.responses import HTMLResponse, Response
+from starlette.datastructures import Headers
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import Scope
 
-from quarterdeck.errors import InvalidInput, QuarterdeckError
+from quarterdeck.errors import QuarterdeckError, Unauthenticated
 from quarterdeck_deployer.api.instance import program_version
+from quarterdeck_deployer.api.problems import Failed, problem_response
 from quarterdeck_deployer.console import words
 from quarterdeck_deployer.console.pages import ErrorPage, Shell
 
@@ -26,6 +26,8 @@ _FOLDER = files("quarterdeck_deployer.console") / "static"
 ASSETS = {file.name: file.read_bytes() for file in _FOLDER.iterdir() if file.name.rpartition(".")[2] in _MEDIA}
 """Everything under /static/, read once."""
 _TICKETS = 1_000
+_PEOPLE = re.compile(r"/|/(login|docs|deployments|models|keys|audit)(/.*)?")
+_PROGRAMS = re.compile(r"/(api|plans|nodes|static)/.*|/(health|metrics|openapi\.json)")
 
 
 def asset_url(name: str) -> str:
@@ -52,43 +54,42 @@ _environment.filters.update(
 _environment.globals.update(asset=asset_url, program_version=program_version)
 
 
-def render(template: str, page: object, status: int = 200) -> HTMLResponse:
-    """The page as HTML."""
-    return HTMLResponse(_environment.get_template(template).render(page=page), status_code=status)
+def render(template: str, page: object, status: int = 200, headers: Mapping[str, str] | None = None) -> HTMLResponse:
+    """The page as HTML; of `headers`, what describes another body is left out."""
+    given = {name: value for name, value in (headers or {}).items() if not name.startswith("content-")}
+    return HTMLResponse(_environment.get_template(template).render(page=page), status_code=status, headers=given)
 
 
-class PageRoute(APIRoute):
-    """A route whose errors are pages that say what failed, what did not change and what to do."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's handler, with errors turned into pages."""
-        handle = super().get_route_handler()
-
-        async def handle_for_people(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except QuarterdeckError as error:
-                return _error(request, error)
-            # FastAPI's own answer is JSON, and repeats what was sent.
-            except RequestValidationError as error:
-                # Only where, never what: the answer does not repeat the input.
-                place = ".".join(str(part) for part in error.errors()[0]["loc"][1:])
-                return _error(request, InvalidInput(f"The field {place} cannot be used.", hint="Go back and correct it."))
-
-        return handle_for_people
-
-
-def _error(request: Request, error: QuarterdeckError) -> HTMLResponse:
-    page = ErrorPage(
+def answer(scope: Scope, error: QuarterdeckError) -> Response:
+    """An error as a page where a person looks at the console, as problem+json where a program asks."""
+    accept = Headers(scope=scope).get("accept", "*/*")
+    # Who takes anything gets what the path has: pages where there are pages.
+    page = "text/html" in accept or ("*/*" in accept and _PEOPLE.fullmatch(scope["path"]))
+    if not page or _PROGRAMS.fullmatch(scope["path"]):
+        return problem_response(error)
+    # A browser whose session is over gets the way back in; what it was about to do is asked again there.
+    if isinstance(error, Unauthenticated) and scope["method"] == "GET" and "text/html" in accept:
+        return RedirectResponse("/login", status_code=303)
+    shown = ErrorPage(
         shell=Shell("Error", "", "quarterdeck status", "/api/instance"),
         status=error.status,
         detail=error.detail,
         hint=error.hint,
         code=error.code,
-        request_id=request.state.request_id,
-        unchanged=request.method == "POST",
+        request_id=scope["state"]["request_id"],
+        changed=_changed(scope["method"], error),
     )
-    return render("error.html", page, error.status)
+    # The headers that go with an error are the same for people and programs.
+    return render("error.html", shown, error.status, dict(problem_response(error).headers))
+
+
+def _changed(method: str, error: QuarterdeckError) -> str:
+    if method in ("GET", "HEAD"):
+        return "Nothing was changed: this was only a look."
+    # What no rule foresaw may have happened after the deed was done; claiming otherwise would invite doing it twice.
+    if isinstance(error, Failed):
+        return "It is not known whether anything was changed: look before you send it again."
+    return "Nothing was changed."
 
 
 class Tickets:

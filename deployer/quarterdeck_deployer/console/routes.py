@@ -1,26 +1,28 @@
-"""The console's pages. Each asks the services, builds its dataclass and renders it; actions live beside this in `actions`."""
+"""The console's pages. Each asks the services, builds its dataclass and renders it.
+
+Beside this, `confirming` shows what an action will do, and `actions` does it.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from quarterdeck.errors import Conflict, NotFound, QuarterdeckError
+from quarterdeck.errors import NotFound, QuarterdeckError
 from quarterdeck.schema import Name
 from quarterdeck_deployer.api.common import TheDeployer
 from quarterdeck_deployer.api.performance import performance_of
 from quarterdeck_deployer.api.predictions import TheIndex
-from quarterdeck_deployer.console import actions, pages
+from quarterdeck_deployer.console import actions, confirming, pages
 from quarterdeck_deployer.console.pages import Shell
-from quarterdeck_deployer.console.rendering import ASSETS, PageRoute, media_type, render
+from quarterdeck_deployer.console.rendering import ASSETS, media_type, render
 from quarterdeck_deployer.console.words import slice_of
 from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.predictions import PredictionIndex
-from quarterdeck_deployer.revisions import RollbackInput, rollback_target
 
-router = APIRouter(route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False)
+router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
 PageNumber = Annotated[int, Query(ge=1, description="Page of a long list.")]
 _NEWEST = 20
 _AUDIT_ROWS = 50
@@ -45,9 +47,9 @@ def static(name: str) -> Response:
 @router.get("/deployments")
 def deployments(deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
     """All deployments."""
-    found = slice_of(deployer.deployments.names(), page)
+    found = slice_of(deployer.deployments.living(), page)
     # Only the rows of this page are observed: a long list costs no more than a short one.
-    rows = [pages.deployment_row(deployer.deployments.current(name), deployer.observed(name)) for name in found.items]
+    rows = [pages.deployment_row(one.wish, deployer.observe(one)) for one in found.items]
     shell = Shell("Deployments", "deployments", "quarterdeck get", "/api/deployments")
     shown = pages.DeploymentsPage(shell, found.holding(rows))
     return render("deployments.html", shown)
@@ -74,60 +76,13 @@ def deployment(
 @router.get("/deployments/{name}/status")
 def status(name: Name, deployer: TheDeployer) -> HTMLResponse:
     """The part of a deployment's page that is refreshed every few seconds."""
-    return render("_status.html", pages.status(deployer.deployments.current(name), deployer.observed(name)))
+    return render("_status.html", pages.status(*deployer.seen(name)))
 
 
 @router.get("/deployments/{name}/revisions")
 def revisions(name: Name, deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
     """The part of a deployment's page with its history, refreshed likewise."""
     return render("_revisions.html", pages.history(deployer.deployments.history(name), deployer.observed(name), page))
-
-
-@router.get("/deployments/{name}/swap")
-def swap(name: Name, deployer: TheDeployer) -> HTMLResponse:
-    """What a swap will do."""
-    current = deployer.deployments.current(name)
-    # No page for what cannot be done: the sentence names the way to it.
-    if current.challenger is None:
-        raise Conflict(
-            f"Deployment {name} has no challenger to swap with.", hint=f"Set one: quarterdeck challenger set {name} VERSION"
-        )
-    shown = pages.ConfirmPage(
-        shell=Shell(f"Swap {name}", "deployments", f"quarterdeck challenger swap {name}", f"/api/deployments/{name}"),
-        name=name,
-        now=current,
-        after=(current.challenger, current.main),
-        next_revision=current.number + 1,
-        duration=pages.duration(current.challenger, deployer.observed(name)),
-        rejects=False,
-        leaving=current.main.digest,
-        target=None,
-    )
-    return render("confirm.html", shown)
-
-
-@router.get("/deployments/{name}/rollback/{revision}")
-def rollback(name: Name, revision: Annotated[int, Path(ge=1)], deployer: TheDeployer) -> HTMLResponse:
-    """What a rollback will do."""
-    history = deployer.deployments.history(name)
-    current = history[0]
-    # The same rule as the action itself, so that page and deed cannot disagree.
-    target = rollback_target(history, RollbackInput(revision=revision))
-    cli = f"quarterdeck rollback {name} --to {revision}"
-    if target is None:
-        raise Conflict(f"Revision {revision} has the pair that is wished already: {current.main} is main.", hint="Nothing to do.")
-    shown = pages.ConfirmPage(
-        shell=Shell(f"Roll back {name}", "deployments", cli, f"/api/deployments/{name}/revisions"),
-        name=name,
-        now=current,
-        after=(target.main, target.challenger),
-        next_revision=current.number + 1,
-        duration=pages.duration(target.main, deployer.observed(name)),
-        rejects=target.main.digest != current.main.digest,
-        leaving=current.main.digest,
-        target=revision,
-    )
-    return render("confirm.html", shown)
 
 
 @router.get("/deployments/{name}/try")
@@ -149,12 +104,10 @@ def model(model: Name, deployer: TheDeployer, page: PageNumber = 1) -> HTMLRespo
     """One model with its versions."""
     found = deployer.registry.model(model)
     part = slice_of(found.items, page)
-    # The proof stands in the manifest, which only the single version carries.
-    versions = [deployer.registry.version(model, one.version) for one in part.items]
-    wishes = [deployer.deployments.current(name) for name in deployer.deployments.names()]
-    rows = [pages.VersionRow(one, pages.deployed_in(one.digest, wishes)) for one in versions]
+    wishes = [one.wish for one in deployer.deployments.living()]
+    rows = [pages.VersionRow(one, pages.deployed_in(one.digest, wishes)) for one in part.items]
     shell = Shell(model, "models", f"quarterdeck model show {model}", f"/api/models/{model}")
-    return render("model.html", pages.ModelPage(shell, found, part.holding(rows), pages.metric_names(versions)))
+    return render("model.html", pages.ModelPage(shell, found, part.holding(rows), pages.metric_names(part.items)))
 
 
 @router.get("/keys")
@@ -202,4 +155,5 @@ def _measured(deployer: Deployer, index: PredictionIndex, name: str) -> pages.Me
         return pages.Measured(problem=str(error))
 
 
+router.include_router(confirming.router)
 router.include_router(actions.router)
