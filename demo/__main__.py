@@ -50,6 +50,7 @@ spec:
 
 def main() -> int:
     """Run the demo; the exit status."""
+    # Whoever ends the demo politely gets the same orderly stop as Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         once = os.environ.get("ONCE", "") not in ("", "0")
@@ -113,6 +114,7 @@ def _deploy(client: Client, folders: list[Path]) -> list[VersionRef]:
     with step("Published as versions 1 and 2; 1 is main, 2 is the challenger"):
         storage = open_storage(str(client.instance()["store"]))
         refs = [package_files.push(folder, storage) for folder in folders]
+        # The order makes the numbers: the regression is version 1, boosting version 2.
         for ref in refs:
             client.register(ref)
         wish = read(DEPLOYMENT, "the demo's deployment")[0]
@@ -129,6 +131,7 @@ def _replay(client: Client, flights: pd.DataFrame) -> Evidence:
     door = f"{instance['main_url']}/deployments/{NAME}/predict"
     with progress(f"Replaying flights at {door}", len(rows)) as advance:
         replayed = replay.replay(door, rows, advance)
+    # Labels may come at any time; they are sent afterwards here so that none can be early and hide a lost record.
     with step("Records of main and challenger shipped to the store"):
         mirror = _shipped(client, replayed.answered)
     labels = replay.labels(truth)
@@ -139,6 +142,7 @@ def _replay(client: Client, flights: pd.DataFrame) -> Evidence:
             advance(len(part))
     with step("Scored twice: by the deployer, and from the Parquet files alone"):
         scores = scores_of(client.performance(NAME))
+        # Only names and order of the classes; every figure below comes from the files.
         schema = client.version(NAME, 1)["manifest"]["schema"]
         records = Path(str(instance["store"])) / "records" / NAME
         again = recompute(records, truth, schema["classes"], schema["positive"])
@@ -151,6 +155,7 @@ def _shipped(client: Client, answered: int) -> dict[str, Any]:
     while True:
         mirror: dict[str, Any] = client.deployment(NAME)["observed"]["mirror"]
         ledger = client.ledger(NAME)
+        # Three counters of three programs must agree: the main node's mirror, the challenger's records, main's records.
         settled = sum(ledger[f"challenger_{outcome}"] for outcome in OUTCOMES if outcome != "pending")
         if ledger["records"] >= answered and mirror["pending"] == 0 and settled >= mirror["mirrored"] >= answered:
             return mirror
@@ -163,6 +168,7 @@ def _shipped(client: Client, answered: int) -> dict[str, Any]:
 def _swap_and_back(client: Client, row: list[Row]) -> None:
     """Make the challenger main, and go back; ask the same question before, between and after."""
     console.print("\n[bold]The same question, before, between and after[/]")
+    # Neither action is waited for: asking until another digest answers measures what a caller would see.
     first = _asked(client, row, "before", "")
     client.swap(NAME, why="the challenger has the better scores")
     second = _asked(client, row, "swapped", first)

@@ -53,6 +53,7 @@ def prepared(source: Path, target: Path) -> pd.DataFrame:
     """
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
+        # Half a file would look like a whole one to the next run.
         part = target.with_suffix(".part")
         _joined(source).to_parquet(part, compression="zstd", index=False)
         os.replace(part, target)
@@ -74,6 +75,7 @@ def _joined(source: Path) -> pd.DataFrame:
         departure_minute=minute.astype("int64"),
         flight=table["carrier"] + table["flight"].astype(str),
     )
+    # A comparison with a missing delay is False, not missing; the next line but one puts that right.
     late = (table["arr_delay"] > LATE_MINUTES).map({True: LATE, False: ON_TIME})
     table[TARGET] = late.where(table["arr_delay"].notna())
     return table[["departure", "flight", *FEATURES, TARGET]].sort_values(["departure", "flight"], ignore_index=True)
@@ -98,6 +100,7 @@ def replayed(flights: pd.DataFrame) -> pd.DataFrame:
 
 def records(flights: pd.DataFrame) -> list[Row]:
     """Rows as a caller sends them: plain JSON scalars, None for what is not known."""
+    # NaN is pandas' word for missing and no JSON at all.
     listed = flights[FEATURES].to_dict("records")
     return [{str(name): None if isinstance(v, float) and math.isnan(v) else v for name, v in row.items()} for row in listed]
 

@@ -42,6 +42,7 @@ def replay(door: str, rows: Sequence[Row], advance: Callable[[int], None]) -> Re
 
 async def _replay(door: str, rows: Sequence[Row], advance: Callable[[int], None]) -> Replayed:
     done = Replayed()
+    # One iterator for all callers: each takes the next request that nobody has taken.
     starts = iter(range(0, len(rows), ROWS_PER_REQUEST))
     limits = httpx.Limits(max_connections=CONNECTIONS)
     async with httpx.AsyncClient(timeout=60, trust_env=False, limits=limits) as client, asyncio.TaskGroup() as callers:
@@ -60,6 +61,7 @@ async def _caller(
 ) -> None:
     for first in starts:
         part = list(rows[first : first + ROWS_PER_REQUEST])
+        # Counted before it is sent: what breaks on the way was sent all the same.
         done.sent += len(part)
         try:
             response = await client.post(door, json=part, headers={"x-request-id": request_name(first)})

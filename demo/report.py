@@ -51,12 +51,14 @@ def failures(evidence: Evidence) -> Iterator[str]:
     total = sum(mirror[name] for name in OUTCOMES)
     if mirror["mirrored"] != total:
         yield f"the mirror's ledger does not add up: {mirror['mirrored']:,} mirrored, {total:,} accounted for"
+    # Nothing mirrored would make every share right, so it is a failure of its own.
     if evidence.ledger["pairs"] < LEAST_PAIRED * mirror["mirrored"] or not mirror["mirrored"]:
         why = f"; the mirror's last error: {mirror['last_error']}" if mirror.get("last_error") else ""
         yield f"only {evidence.ledger['pairs']:,} of {mirror['mirrored']:,} mirrored rows have both answers in the store{why}"
     for role, told, again in zip(Pair._fields, evidence.scores, evidence.recomputed, strict=True):
         for figure in Scores._fields:
             one, other = getattr(told, figure), getattr(again, figure)
+            # Written so that NaN, which is neither less nor more, counts as different.
             if not abs(one - other) <= EQUAL:
                 yield f"{figure} of {role} is {one!r}, recomputed from the stored files it is {other!r}"
 

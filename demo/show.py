@@ -47,6 +47,7 @@ def _tenths(total: int) -> Callable[[int], None]:
 
     def advance(more: int) -> None:
         nonlocal done
+        # A line for each tenth: a log of a build wants to know that it goes on, not each step.
         before, done = done, done + more
         if 10 * before // total < 10 * done // total < 10:
             console.print(f"  {done:,} of {total:,}")

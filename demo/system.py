@@ -67,6 +67,7 @@ def _empty(folder: Path) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Refused(f"A demo runs in {folder} already.", hint="Stop it with Ctrl-C where it was started.") from None
+    # Nothing of an earlier demo stays: its labels and records would be counted again.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 
@@ -85,6 +86,7 @@ def _connected(process: subprocess.Popen[bytes], folder: Path, log: Path) -> Cli
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    # The supervisor has patience of its own for each stage; killing it is only for one that hangs.
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(STOP_SECONDS)

@@ -40,6 +40,7 @@ def packages(flights: Callable[[], pd.DataFrame], cache: Path) -> list[Path]:
     folder = cache / _ingredients()
     if not folder.exists():
         fresh = cache / f"{folder.name}.part"
+        # What was made from other code or data is never asked for again.
         shutil.rmtree(cache, ignore_errors=True)
         table = flights()
         for version, train in enumerate((regression, boosting), start=1):
@@ -74,6 +75,7 @@ def boosting(fitting: pd.DataFrame, validation: pd.DataFrame) -> quarterdeck.Bui
         n_estimators=150, learning_rate=0.05, num_leaves=31, min_child_samples=100, random_state=13, n_jobs=2,
         deterministic=True, force_col_wise=True, verbose=-1,
     )  # fmt: skip
+    # The same categories in both parts: LightGBM stores codes, which mean nothing under another list of words.
     seen = {word: pd.CategoricalDtype(sorted(fitting[word].unique())) for word in data.WORDS}
     fitting, validation = fitting.astype(seen), validation.astype(seen)
     model.fit(fitting[data.FEATURES], fitting[data.TARGET])

@@ -98,7 +98,8 @@ class LocalNode:
         self.agent = agent
         self._portal = portal
         self._sequence = 0
-        transport = httpx.ASGITransport(create_app(node), raise_app_exceptions=False)
+        self._application = create_app(node)
+        transport = httpx.ASGITransport(self._application, raise_app_exceptions=False)
         self._client = httpx.AsyncClient(transport=transport, base_url="http://node")
 
     def request(self, method: str, path: str, **named: Any) -> httpx.Response:
@@ -113,6 +114,22 @@ class LocalNode:
         """POST plain records; bytes go as they are."""
         content = {"content": body} if isinstance(body, bytes) else {"json": body}
         return self.request("POST", f"/deployments/{name}/predict", headers={**JSON, **headers}, **content)
+
+    def raw(self, method: str, path: str, *parts: bytes | None, **headers: str) -> list[dict[str, Any]]:
+        """What the application sends where a body arrives in these parts; None: the caller is gone."""
+        messages = [_part(part, part is not parts[-1]) for part in parts]
+        named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(dict(message))
+
+        scope = {"type": "http", "method": method, "path": path, "root_path": "", "query_string": b"", "headers": named}
+        self._portal.call(self._application, scope, receive, send)
+        return sent
 
     def holds(self, built: BuiltPackage, version: int) -> VersionRef:
         """Make a package known to the agent."""
@@ -143,6 +160,10 @@ class LocalNode:
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run something in the node's loop."""
         return self._portal.call(function, *arguments)
+
+
+def _part(part: bytes | None, more: bool) -> dict[str, Any]:
+    return {"type": "http.disconnect"} if part is None else {"type": "http.request", "body": part, "more_body": more}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
-DIES, HANGS, RAISES, SLOW = -1.0, -2.0, -3.0, -4.0
+DIES, HANGS, RAISES, SLOW, GARBLES, CLAIMS = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0
 
 
 class Touchy(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -34,5 +34,22 @@ class Touchy(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError("told to")
         if SLOW in values:
             time.sleep(0.3)
+        if GARBLES in values:
+            _shout(b"\x00\x00\x00\x04what")
+        if CLAIMS in values:
+            _shout(b"\xff\xff\xff\xff")
         print("models may print")
         return np.full(len(values), self.constant)
+
+
+def _shout(data: bytes) -> None:
+    """Write to every pipe that this process has, the one to serve among them."""
+    for name in os.listdir("/proc/self/fd"):
+        number = int(name)
+        if number <= 2:
+            continue
+        try:
+            os.write(number, data)
+        except OSError:
+            # Not open for writing, or gone since it was listed.
+            continue

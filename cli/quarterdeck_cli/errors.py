@@ -22,6 +22,7 @@ class StillRunning(QuarterdeckError):
     default_code = "still-running"
 
 
+# Searched in order; what has no row is a plain failure. Scripts rely on these numbers, so none is ever given another meaning.
 _EXITS: tuple[tuple[type[QuarterdeckError], int], ...] = (
     (NotStarted, USAGE),
     (StillRunning, TIMED_OUT),

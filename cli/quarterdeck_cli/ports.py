@@ -11,6 +11,7 @@ from quarterdeck_cli import processes
 from quarterdeck_cli.errors import NotStarted
 
 HOST = "127.0.0.1"
+# The last one from which three in a row still exist.
 HIGHEST = 65533
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+# The kernel's number for a listening socket, as /proc/net/tcp writes it.
 _LISTEN = "0A"
 
 

@@ -24,6 +24,7 @@ START_DEATHS = 3
 PATIENCE = (20.0, 30.0, 10.0)
 """Seconds that serve nodes, agents and the deployer get to end after SIGTERM."""
 
+# Health can only be asked for again and again; a tenth of a second is not felt and costs nothing.
 _TICK = 0.1
 _PROBE_SECONDS = 1.0
 
@@ -165,6 +166,7 @@ class Supervisor:
             deadline = time.monotonic() + patience
             while _living(members) and self._stops <= asked and time.monotonic() < deadline:
                 self._sleep_in_stop()
+            # Patience ends for each stage on its own: a hung node must not cost the agents their time to ship.
             for child in _living(members):
                 self._told.happened(f"killing {child.program.name}")
                 child.signal(signal.SIGKILL)

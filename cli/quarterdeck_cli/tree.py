@@ -65,7 +65,7 @@ def add(root: Tree, found: Json) -> None:
         )
         branch.add(Text(f"✕ {refused}: {failure['reason']}", style="red"))
     if hold := seen["hold"]:
-        branch.add(Text(f"on hold: {hold['reason']}", style="yellow"))
+        branch.add(Text(f"on hold: {hold['code']}: {hold['reason']}", style="yellow"))
 
 
 def _add_role(revision: Tree, role: str, placed: Json) -> None:

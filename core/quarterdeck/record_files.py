@@ -276,8 +276,9 @@ def _tables(storage: Storage, deployment: str, kind: Kind, since: datetime | Non
     def read(key: str) -> pa.Table:
         try:
             return pq.read_table(pa.BufferReader(storage.get(key)))
-        except pa.ArrowException as error:
-            # Stores put objects whole, so this was not a broken delivery: somebody's file lies among ours.
+        except (pa.ArrowException, OSError) as error:
+            # Arrow calls some damage an OSError, of bytes in memory too. Stores put objects whole, so this was no broken
+            # delivery: somebody's file lies among ours.
             raise StorageError(
                 f"{key} is not a file of records.",
                 retryable=False,

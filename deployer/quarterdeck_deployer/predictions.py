@@ -250,7 +250,7 @@ _BY_CALLER = """
 select distinct caller_id, "row", row_id from main semi join asked using (caller_id, "row") where deployment = ?
 """
 _NEWEST = """
-with newest as (select * from main where deployment = ? order by ts desc, row_id desc limit ?)
+with newest as (select * from main where deployment = ? order by ts desc, request_id desc, "row" desc limit ?)
 select m.row_id, m.ts, m.caller_id, m.door, m.revision,
     m.model as main_model, m.version as main_version, m.digest as main_digest, 'answered' as main_result, '' as main_error_code,
     m.prediction as main_prediction, m.scores as main_scores, m.latency_us as main_latency_us,
@@ -258,7 +258,7 @@ select m.row_id, m.ts, m.caller_id, m.door, m.revision,
     c.error_code as challenger_error_code, c.prediction as challenger_prediction, c.scores as challenger_scores,
     c.latency_us as challenger_latency_us, l.value as label
 from newest m left join challenger c using (deployment, row_id) left join labels l using (deployment, row_id)
-order by m.ts desc, m.row_id desc
+order by m.ts desc, m.request_id desc, m."row" desc
 """
 
 

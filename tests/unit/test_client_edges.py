@@ -190,7 +190,9 @@ def test_a_wait_comes_on_top_of_the_timeout(wait: float | None, seconds: float) 
     assert ("wait" in dict(request.url.params)) is (wait is not None)
 
 
-@pytest.mark.parametrize("note", ["", "[]", "{}", '{"urls": 3}', '{"urls": {}}', '"text"', "{", '{"urls": {"console": "http://x"}}'])
+@pytest.mark.parametrize(
+    "note", ["", "[]", "{}", '{"urls": 3}', '{"urls": {}}', '"text"', "{", '{"urls": {"console": "http://x"}}']
+)
 def test_a_damaged_note_of_the_supervisor_is_not_running(note: str, tmp_path: Path) -> None:
     """Cut, foreign and half-removed files lead to one error with the next step, never to a traceback."""
     (tmp_path / ".quarterdeck").mkdir()

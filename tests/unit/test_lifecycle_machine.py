@@ -414,11 +414,11 @@ class Lifecycle(RuleBasedStateMachine):
         node = self.world.nodes["main"]
         node.alive = True
         before = self.world.record(name).active if self.truth[name].alive else None
-        if before == ref(main):
+        # What it holds already needs no loading, so nothing could be refused.
+        if ref(main).digest in node.states or before == ref(main):
             return
         self._put(name, main, self.truth[name].challenger)
         node.refuses.add(ref(main).digest)
-        node.states.pop(ref(main).digest, None)
         for _ in range(3):
             self.everybody_lives_for_a_moment()
         record = self.world.record(name)

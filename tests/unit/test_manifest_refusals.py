@@ -69,7 +69,24 @@ def test_the_digest_comes_before_the_content(raw: bytes) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/etc/passwd", "../up", "a/../b", "a//b", "a/", "./a", ".hidden", "a/.b", "A", "a b", "a\\b", "a\n", "a\x00", "ü", "a..b"],
+    [
+        "",
+        "/etc/passwd",
+        "../up",
+        "a/../b",
+        "a//b",
+        "a/",
+        "./a",
+        ".hidden",
+        "a/.b",
+        "A",
+        "a b",
+        "a\\b",
+        "a\n",
+        "a\x00",
+        "ü",
+        "a..b",
+    ],
 )
 def test_package_paths_are_plain_and_inside(path: str) -> None:
     """No way out, nothing hidden, nothing that two systems would read differently, and no line feed at the end."""
@@ -93,7 +110,9 @@ def test_file_entries_are_exact(change: dict[str, Any]) -> None:
         FileEntry.model_validate({"path": "a", "size": 0, "sha256": 64 * "0"} | change)
 
 
-@pytest.mark.parametrize("digest", ["sha256:" + 63 * "0", 64 * "0", "sha256:" + 64 * "G", "md5:" + 64 * "0", "sha256:" + 64 * "0" + "\n"])
+@pytest.mark.parametrize(
+    "digest", ["sha256:" + 63 * "0", 64 * "0", "sha256:" + 64 * "G", "md5:" + 64 * "0", "sha256:" + 64 * "0" + "\n"]
+)
 def test_a_reference_names_a_whole_digest(digest: str) -> None:
     """A version is named by bytes, not by a beginning of their digest."""
     with pytest.raises(ValidationError):
@@ -121,4 +140,4 @@ def test_classes_are_different_in_the_way_that_answers_are_compared(classes: lis
     """1, 1.0 and True are equal: as two classes they would share one label and have two scores."""
     task = "binary" if len(classes) == 2 else "multiclass"
     with pytest.raises(ValidationError, match="unique"):
-        Schema(task=task, classes=classes, positive=classes[0], features=[Feature(name="x", type="int")])  # type: ignore[arg-type]
+        Schema(task=task, classes=classes, positive=classes[0], features=[Feature(name="x", type="int")])

@@ -116,7 +116,9 @@ def test_another_api_version_names_ours(value: str) -> None:
     assert API_VERSION in found.hint
 
 
-@pytest.mark.parametrize("text", ["spec: [\n", "\tx: 1\n", "a: b: c\n", "x: \x00\n", "!!python/object:os.system {}\n", "*nowhere\n"])
+@pytest.mark.parametrize(
+    "text", ["spec: [\n", "\tx: 1\n", "a: b: c\n", "x: \x00\n", "!!python/object:os.system {}\n", "*nowhere\n"]
+)
 def test_what_is_no_yaml_is_malformed(text: str) -> None:
     """Nothing is constructed, and the place is named where the reader knows it."""
     found = refusal(text)

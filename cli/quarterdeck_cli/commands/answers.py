@@ -62,11 +62,13 @@ def predict(
     Example: quarterdeck predict late-flights --row '{"month": 1, "carrier": "UA"}'
     """
     rows = _rows(row, file)
+    # Never a flag: command lines are for every user of the machine to read, and shells keep them.
     key = _text(key_file).strip() if key_file else os.environ.get(KEY_VARIABLE, "")
     with connect() as client:
         found = client.predict(name, rows, key=key)
     shown = [f"{word(each['prediction'])}{_scores(each)}" for each in found["predictions"]]
     show(dict(found), output, shown)
+    # On stderr: who answered is no part of the answer, and a pipe gets the predictions alone.
     note(f"{found['model']} v{found['version']}, revision {found['revision']}, request {found['request_id']}")
 
 
@@ -135,6 +137,7 @@ def performance(name: Deployment, output: Output = Format.table) -> None:
     lines = [f"deployment/{name}: {found['rows']} labelled rows"]
     for role in ("main", "challenger"):
         scores = found.get(role)
+        # Which scores there are depends on the task, so they name themselves.
         facts = (
             "  ".join(f"{field} {word(value)}" for field, value in scores.items() if isinstance(value, float))
             if scores

@@ -33,5 +33,6 @@ def list_(
     with connect() as client:
         found = client.audit(limit)
     show_list(found, COLUMNS, output, "Nothing was done yet.")
+    # A full page is the only sign that there may be more; an unasked-for limit must not pass for the whole log.
     if len(found) == limit:
         note(f"the newest {limit} are shown; see more with --limit")

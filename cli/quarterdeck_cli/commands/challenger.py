@@ -26,6 +26,7 @@ def set_(
 
     Example: quarterdeck challenger set late-flights 2
     """
+    # Trust belongs to one version and one decision, so it is said anew each time and never remembered here.
     trust = "code" if trust_code else "data"
     change(
         name,

@@ -152,6 +152,8 @@ def confirm(question: str) -> None:
     """
     if not sys.stdin.isatty():
         raise InvalidInput("This needs a yes, and there is no terminal to ask on.", code="confirmation-needed", hint="Add --yes.")
-    if not typer.confirm(question, err=True):
+    # Asked by hand: the framework's own question leaves a blank on stdout, in front of the data.
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         note("nothing was changed")
         raise typer.Exit(errors.FAILED)

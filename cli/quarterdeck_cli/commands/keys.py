@@ -36,6 +36,7 @@ def create(
     Example: quarterdeck keys create billing --days 90 > billing.key
     """
     given = {"name": name, "project": project, "scopes": scopes or None, "days": days}
+    # Left out rather than null: what nobody asked for is the API's to decide.
     with connect() as client:
         found = client.create_key({field: value for field, value in given.items() if value is not None})
     # The secret stands alone on stdout, so that `> file` keeps just it.

@@ -81,6 +81,7 @@ def down(
     if running is None or not processes.send(running.supervisor, signal.SIGTERM):
         show({"stopped": False}, output, ["nothing runs here"])
         return
+    # The supervisor goes last, so that its end is the end of everything.
     note(f"stopping the supervisor, pid {running.supervisor.pid}")
     if processes.wait_gone([running.supervisor], timeout):
         raise StillRunning(

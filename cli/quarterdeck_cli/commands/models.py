@@ -8,7 +8,7 @@ import typer
 
 from quarterdeck.client import connect
 from quarterdeck_cli.commands.shared import ModelName
-from quarterdeck_cli.output import Column, Format, ListFormat, ListOutput, Output, age, short, show, show_list
+from quarterdeck_cli.output import Column, Format, ListFormat, ListOutput, Output, age, emit, short, show, show_list
 
 app = typer.Typer(help="Look at models and their versions, and choose the active one.")
 
@@ -50,8 +50,10 @@ def show_(name: ModelName, output: ListOutput = ListFormat.table) -> None:
     with connect() as client:
         found = client.model(name)
     # The document is more than its list of versions, so machines get it whole.
-    rows = [found] if output in (ListFormat.json, ListFormat.yaml) else found["items"]
-    show_list(rows, VERSION_COLUMNS, output, f"{name} has no versions.", WIDE)
+    if output in (ListFormat.json, ListFormat.yaml):
+        emit(found, output)
+    else:
+        show_list(found["items"], VERSION_COLUMNS, output, f"{name} has no versions.", WIDE)
 
 
 @app.command()

@@ -109,6 +109,7 @@ def verify(folder: Folder, trust_code: TrustCode = False, output: Output = Forma
     Example: quarterdeck package verify ./late-flights
     """
     manifest = package_files.read(folder)
+    # Held to the manifest that was just read, so that what is shown below is what was proven.
     with spinner("verifying"):
         package_files.prove(folder, digest=manifest.digest, allow_code=trust_code)
     show(
@@ -132,6 +133,7 @@ def run_scenarios(folder: Folder, trust_code: TrustCode = False, output: Output 
     lines = [f"golden rows  {found.golden} passed"]
     lines += [f"{each.name}  {each.reason or 'passed'}  ({each.rows} rows)" for each in found.scenarios]
     show({**asdict(found), "passed": found.passed}, output, lines)
+    # The report is whole on stdout either way; the status is what a pipeline goes by.
     if not found.passed:
         raise typer.Exit(errors.FAILED)
 
@@ -177,6 +179,7 @@ def pull(
     Example: quarterdeck package pull late-flights 2 ./late-flights-2
     """
     url = source or _store()
+    # The number is part of the folder's name, so that two versions can lie side by side.
     target = folder or Path(f"{model}-{version}")
     with spinner(f"fetching {model} v{version}"):
         manifest = package_files.pull(open_storage(url), model, version, target)

@@ -49,6 +49,7 @@ def change(name: str, verb: str, form: Format, timeout: float, act: Callable[[Cl
             note(f"no longer waiting; the change goes on, look with `quarterdeck status {name}`")
             raise typer.Exit(INTERRUPTED) from None
         seconds = watch.seconds
+        # The answer of an action tells its revision, not the pair that serves now.
         after = client.deployment(name)
     effect = f"{pair(after['wish'])} in {seconds:.2f} s, revision {done['revision']}" if done["changed"] else done["note"]
     show(dict(done), form, [f"deployment/{name} {verb if done['changed'] else 'unchanged'}", *filter(None, [effect])])

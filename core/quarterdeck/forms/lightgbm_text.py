@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from quarterdeck.errors import ModelFailed, PackageRefused
 from quarterdeck.manifest import Manifest
@@ -60,14 +61,14 @@ def category_lists(text: bytes) -> list[list[Scalar]]:
         return []
     line = text[start + len(_CATEGORIES) :].split(b"\n", 1)[0]
     try:
-        found: list[list[Scalar]] | None = json.loads(line)
-        # Looked up by value later, so a value must be a scalar; the library itself never reads this line.
-        sound = all(isinstance(value, _SCALARS) for values in found or [] for value in values)
-    except (ValueError, TypeError) as error:
+        found: Any = json.loads(line) or []
+    except ValueError as error:
         raise ModelFailed("its lists of categories cannot be read.") from error
-    if not sound:
-        raise ModelFailed("its lists of categories hold something that is no scalar.")
-    return found or []
+    # Values are looked up later, so each must be a scalar; the library itself never reads this line, so nobody else checks.
+    lists = found if isinstance(found, list) else [found]
+    if not all(isinstance(values, list) and all(isinstance(value, _SCALARS) for value in values) for values in lists):
+        raise ModelFailed("its lists of categories are none.")
+    return lists
 
 
 class Booster:
