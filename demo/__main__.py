@@ -59,7 +59,8 @@ def main() -> int:
         console.print("Stopped.")
         return 130
     except QuarterdeckError as error:
-        console.print(f"[red]{error.detail}[/]\n{error.hint}", markup=True)
+        console.print(error.detail, style="red", markup=False)
+        console.print(error.hint, markup=False)
         return 1
 
 
@@ -90,7 +91,8 @@ def _run(once: bool, port: int) -> int:
         _show_places(client)
         wrong = list(failures(evidence))
         for words in wrong:
-            console.print(f"[red]✗ {words}[/]")
+            # Words of others stand in it, and a bracket in them is no markup.
+            console.print(f"✗ {words}", style="red", markup=False)
         if once:
             console.print("[bold green]Every figure holds.[/]" if not wrong else "[bold red]Not every figure holds.[/]")
         else:
@@ -155,7 +157,7 @@ def _shipped(client: Client, answered: int) -> dict[str, Any]:
     while True:
         mirror: dict[str, Any] = client.deployment(NAME)["observed"]["mirror"]
         ledger = client.ledger(NAME)
-        # Three counters of three programs must agree: the main node's mirror, the challenger's records, main's records.
+        # The mirror counts what main sent on, the ledger what has arrived in the store; both must have come to rest.
         settled = sum(ledger[f"challenger_{outcome}"] for outcome in OUTCOMES if outcome != "pending")
         if ledger["records"] >= answered and mirror["pending"] == 0 and settled >= mirror["mirrored"] >= answered:
             return mirror

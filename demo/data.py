@@ -75,7 +75,7 @@ def _joined(source: Path) -> pd.DataFrame:
         departure_minute=minute.astype("int64"),
         flight=table["carrier"] + table["flight"].astype(str),
     )
-    # A comparison with a missing delay is False, not missing; the next line but one puts that right.
+    # A comparison with a missing delay is False, not missing; the next line puts that right.
     late = (table["arr_delay"] > LATE_MINUTES).map({True: LATE, False: ON_TIME})
     table[TARGET] = late.where(table["arr_delay"].notna())
     return table[["departure", "flight", *FEATURES, TARGET]].sort_values(["departure", "flight"], ignore_index=True)

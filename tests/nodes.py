@@ -117,7 +117,7 @@ class LocalNode:
 
     def raw(self, method: str, path: str, *parts: bytes | None, **headers: str) -> list[dict[str, Any]]:
         """What the application sends where a body arrives in these parts; None: the caller is gone."""
-        messages = [_part(part, part is not parts[-1]) for part in parts]
+        messages = [_part(part, number < len(parts)) for number, part in enumerate(parts, 1)]
         named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         sent: list[dict[str, Any]] = []
 

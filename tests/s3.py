@@ -118,12 +118,13 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def s3(s3_server: S3Server) -> Iterator[S3Server]:
     """The server, and this process's AWS settings lead to it until the test ends."""
     s3_server.set_credentials()
-    with _environment(s3_server):
+    with leading_to(s3_server):
         yield s3_server
 
 
 @contextmanager
-def _environment(server: S3Server) -> Iterator[None]:
+def leading_to(server: S3Server) -> Iterator[None]:
+    """Within the block this process's own AWS settings lead to the server, and nowhere else."""
     before = {name: value for name, value in os.environ.items() if name.startswith(AWS)}
     for name in before:
         del os.environ[name]

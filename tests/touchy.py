@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
-DIES, HANGS, RAISES, SLOW, GARBLES, CLAIMS = -1.0, -2.0, -3.0, -4.0, -5.0, -6.0
+DIES, HANGS, RAISES, SLOW, CLAIMS = -1.0, -2.0, -3.0, -4.0, -5.0
 
 
 class Touchy(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -34,8 +34,6 @@ class Touchy(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError("told to")
         if SLOW in values:
             time.sleep(0.3)
-        if GARBLES in values:
-            _shout(b"\x00\x00\x00\x04what")
         if CLAIMS in values:
             _shout(b"\xff\xff\xff\xff")
         print("models may print")

@@ -24,6 +24,7 @@ Outcome = Literal["ok", "rejected", "shed", "error", "cancelled"]
 PROTOCOLS: tuple[Protocol, ...] = ("plain", "oip", "form", "mirror")
 OUTCOMES: tuple[Outcome, ...] = ("ok", "rejected", "shed", "error", "cancelled")
 REJECTIONS = ("schema", "format", "size", "type", "auth", "unknown")
+# From half a millisecond, where compiled models answer, to the deadline of those that do not.
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)
 KEPT_SECONDS = 900.0
 """How long the series of a version that is no longer resident are shown: many times any usual pause between scrapes."""

@@ -196,6 +196,7 @@ class _Sender:
                 if fresh or error.code != "challenger-disconnected":
                     raise
                 continue
+            # The plan may have moved on while we waited; such a connection leads to the wrong node.
             if link.usable and self.lane.target == (mirror.url, mirror.version.digest):
                 self._idle.append(link)
             else:
@@ -230,6 +231,7 @@ class _Sender:
 
     def _write(self, batch: Batch, latency_us: int, rows: list[MirroredRow]) -> None:
         plan, version = batch.plan, batch.mirror.version
+        # Counted in the ledger all the same: the mirror's identity does not depend on what is recorded.
         if plan.records == "off":
             return
         self._spool.append(

@@ -45,9 +45,11 @@ class Judge:
             body = json.loads(raw)
         except (ValueError, RecursionError):
             return cls([], schema, _BAD_ROW, "The answer is not JSON.")
+        # Refused as a whole: with another number of answers nobody knows which row each one belongs to.
         answers = body.get("answers") if isinstance(body, dict) else None
         if not isinstance(answers, list) or len(answers) != rows:
             return cls([], schema, _BAD_ROW, "The answer does not have one entry for each row.")
+        # Its node may have been swapped meanwhile; what another version says must not be taken for this one's word.
         if body.get("digest") != version.digest:
             return cls([], schema, "challenger-other-version", f"The challenger node does not answer with {version}.")
         if not any(map(cls([], schema)._valid, answers)) and all(_code(answer) == _BAD_ROW for answer in answers):
@@ -78,6 +80,7 @@ class Judge:
 
 def _finite(value: object) -> bool:
     """A number that a float can hold; true of neither booleans nor 400-digit integers."""
+    # By exact type, since True is an int; bounded before it is made a float, which would raise.
     if type(value) is int:
         return abs(value) < 2**1023
     return type(value) is float and math.isfinite(value)

@@ -122,9 +122,11 @@ class Lane:
         """Queue a request's rows, or drop all of them where they do not fit or `plan` wants them sent elsewhere."""
         self.mirrored += len(rows)
         mirror = plan.mirror
+        # All rows or none: half a request would make pairs that no reader could tell from a loss.
         if mirror is None or _target(plan) != self.target or self.rows + len(rows) > mirror.queue_rows:
             self.dropped += len(rows)
             return
+        # Only now, since it looks at every cell: what is dropped by its number of rows costs next to nothing.
         size = sum(map(_size, rows))
         if self.size + size > mirror.queue_bytes:
             self.dropped += len(rows)
@@ -138,6 +140,7 @@ class Lane:
         before, self.plan = self.target, plan
         if before != self.target:
             self.drop_queue()
+            # Another challenger has done nothing wrong yet.
             self.circuit = Circuit()
 
     def drop_queue(self) -> None:
@@ -152,6 +155,7 @@ class Lane:
         if not self.queue or mirror is None:
             return None
         waited = now - self.queue[0].offered
+        # Expiry is always due some time, even while the circuit keeps everything back.
         waits = [mirror.max_age_seconds - waited]
         if self.in_flight < (1 if self.circuit.open else IN_FLIGHT):
             full = self.rows >= mirror.batch_rows or self.size >= BATCH_BYTES
@@ -196,6 +200,7 @@ class Lane:
         while self.queue and room and space > 0 and self.queue[0].plan is plan and self.queue[0].offered <= offered_until:
             item = self.queue.popleft()
             if len(item.rows) > room:
+                # By proportion: measuring both halves again would cost more than being a few bytes off.
                 part = item.size * room // len(item.rows)
                 rest = item._replace(first=item.first + room, rows=item.rows[room:], size=item.size - part)
                 self.queue.appendleft(rest)

@@ -83,6 +83,7 @@ class Link(asyncio.Protocol):
         )
         if not self.usable or self._transport is None:
             raise _failure("challenger-disconnected", "The challenger node closed the connection.")
+        # Head and body leave in one write below: two would be two packets, and wake the other side twice.
         self._waiter = asyncio.get_running_loop().create_future()
         self._limit, self._keep = limit, False
         self._transport.write(head.encode("latin-1") + body)
@@ -128,6 +129,7 @@ class Link(asyncio.Protocol):
         """Part of the parser's protocol."""
         body, self._body = bytes(self._body), bytearray()
         status = self._parser.get_status_code()
+        # An answer that nobody asked for: whatever comes next on this connection could be taken for the wrong batch.
         if self._waiter is None:
             self.close()
         elif not self._waiter.done():

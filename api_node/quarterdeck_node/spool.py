@@ -111,6 +111,7 @@ class Spool:
         """Write one frame; when this returns its number, the kernel holds the whole frame. 0: dropped and counted."""
         kind, rows = _kind(record), len(record.rows)
         with self._lock:
+            # Before anything can fail: the gap that a lost record leaves is what readers count.
             self._sequence += 1
             try:
                 frame = encode(self._sequence, record)

@@ -72,9 +72,12 @@ def main(arguments: Sequence[str]) -> int:
     except QuarterdeckError as error:
         return _ended(errors.exit_code(error), errors.lines(error), debug)
     except BrokenPipeError:
-        # Whoever read the output has seen enough; the interpreter must not try to flush it again.
-        sys.stdout = None
-        return errors.DONE
+        return _seen_enough()
+    except SystemExit as ended:
+        # The libraries below end the program with 1 for a closed pipe; for `quarterdeck get | head -1` that is no failure.
+        if isinstance(ended.__context__, BrokenPipeError):
+            return _seen_enough()
+        raise
     except OSError as error:
         # A full disk or a folder of somebody else is no bug of ours, and the traceback would help nobody.
         refused = errors.of_the_system(error)
@@ -91,6 +94,13 @@ def main(arguments: Sequence[str]) -> int:
 def run() -> None:
     """Entry point of the installed command."""
     sys.exit(main(sys.argv[1:]))
+
+
+def _seen_enough() -> int:
+    """The end of whoever's reader has gone."""
+    # The interpreter must not try to flush it again.
+    sys.stdout = None
+    return errors.DONE
 
 
 def _without(arguments: Sequence[str], flags: Sequence[str]) -> tuple[list[str], bool]:

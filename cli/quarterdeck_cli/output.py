@@ -56,11 +56,9 @@ def _forced() -> bool | None:
 def stdout() -> Console:
     """The console of data; as wide as the data where it is no terminal, so that nothing is cut in a pipe."""
     console = Console(force_terminal=_forced(), highlight=False, soft_wrap=True)
-    return (
-        console
-        if console.is_terminal
-        else Console(force_terminal=_forced(), highlight=False, soft_wrap=True, width=_UNBOUND_WIDTH)
-    )
+    if not console.is_terminal:
+        console.width = _UNBOUND_WIDTH
+    return console
 
 
 class _Aside(Console):

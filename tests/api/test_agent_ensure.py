@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import joblib
 import pytest
 
 from quarterdeck import package_files
+from quarterdeck.build import BuiltPackage
 from quarterdeck.errors import PackageRefused
 from quarterdeck.manifest import Manifest, digest_of
 from quarterdeck.plan import VersionRef
@@ -129,7 +131,7 @@ def test_another_environment_is_refused_by_name(
     agent: AgentProcess, storage: Storage, change: dict[str, Any], code: str, place: str
 ) -> None:
     """Interpreter, library and variable are named, before anything is loaded."""
-    built = model_package("binary", "skops", name="foreign")
+    built = foreign()
     built.push(storage)
     base = built.manifest.model_dump(mode="json")["environment"]
     name = f"foreign-{place.lower()}".replace("_", "-")
@@ -200,10 +202,21 @@ def test_a_request_that_is_none_is_refused(agent: AgentProcess) -> None:
     assert (problem.status_code, problem.json()["code"]) == (400, "invalid-input")
 
 
+@cache
+def foreign() -> BuiltPackage:
+    """A sound package with an environment; built once, since building proves it."""
+    return model_package("binary", "skops", name="foreign")
+
+
+@cache
+def harmless() -> BuiltPackage:
+    """A sound package that may run code; built once."""
+    return sklearn_model("binary").package("harmless", form="joblib", trust="code")
+
+
 def bomb(storage: Storage, name: str, code: str = "") -> VersionRef:
     """Publish a joblib package; with `code` its model is replaced by one that runs it when loaded."""
-    trained = sklearn_model("binary")
-    built = trained.package(name, form="joblib", trust="code")
+    built = harmless()
     ref = built.push(storage)
     if code:
         target = io.BytesIO()

@@ -217,7 +217,7 @@ def test_agents_that_are_killed_again_and_again_lose_nothing(tmp_path: Path) -> 
     storage = open_storage(agent.store)
     count = 0
     try:
-        for _ in range(4):
+        for _ in range(3):
             agent.start(ship_poll=0.02)
             for _ in range(300):
                 count += 1

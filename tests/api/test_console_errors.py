@@ -15,7 +15,8 @@ import pytest
 from quarterdeck_deployer.console.rendering import asset_url
 from quarterdeck_deployer.security import COOKIE
 from tests.api.test_console_pages import Document, text
-from tests.console_world import ADMIN, NAME, Console, console
+from tests.console_world import NAME, Console, console
+from tests.deployer_world import ADMIN
 
 HTML, PROBLEM = "text/html; charset=utf-8", "application/problem+json"
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

@@ -170,7 +170,14 @@ def test_a_flood_of_connections_is_survived(small: Door) -> None:
         (GET, b"GET / HT"),
         (GET[:-2] + b"content-length: 100000000\r\n\r\n", b"x"),
     ],
-    ids=["silence", "a blank line", "half a head", "a blank line after a request", "half a second head", "a body after its answer"],
+    ids=[
+        "silence",
+        "a blank line",
+        "half a head",
+        "a blank line after a request",
+        "half a second head",
+        "a body after its answer",
+    ],
 )
 def test_a_connection_that_brings_no_request_is_closed(door: Door, request_first: bytes, then: bytes) -> None:
     """Whatever it sends to look busy: bytes of no request do not buy time."""
@@ -244,7 +251,13 @@ def test_thousands_of_requests_in_a_row_end_the_connection(door: Door) -> None:
 
 @pytest.mark.parametrize(
     "sent",
-    [b"hello\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"GET  HTTP/1.1\r\n\r\n", b"\0" * 100],
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET  HTTP/1.1\r\n\r\n",
+        b"\0" * 100,
+    ],
     ids=["words", "TLS", "a header without a colon", "no path", "zeros"],
 )
 def test_what_is_no_http_is_a_problem_too(door: Door, sent: bytes) -> None:

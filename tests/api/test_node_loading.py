@@ -120,13 +120,13 @@ def test_a_store_that_fails_is_retried_and_seen(node: LocalNode) -> None:
     assert state(node, 1).code == ""
 
 
-def test_a_store_error_that_waiting_cannot_mend_is_final(node: LocalNode) -> None:
-    """It fails at once; a newer wish for the same version tries again."""
+def test_a_store_error_that_a_person_must_mend_is_seen_and_not_given_up(node: LocalNode) -> None:
+    """The version stays `fetching` with the reason; a newer wish for it does not wait for the long pause."""
     one = node.holds(encoding(1), 1)
     node.agent.failures[one.digest] = StorageError("There is no such bucket.", code="no-such-bucket", retryable=False)
     node.apply(deployment(one, generation=1))
-    eventually(lambda: state(node, 1).state == "failed")
-    assert state(node, 1).code == "no-such-bucket"
+    eventually(lambda: state(node, 1).code == "no-such-bucket")
+    assert state(node, 1).state == "fetching"
     del node.agent.failures[one.digest]
     node.serves(deployment(one, generation=2))
 

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import secrets
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from quarterdeck.errors import ModelFailed
 from quarterdeck_node.runtimes.process import ModelProcess
-from tests.nodes import LocalNode, deployment, encoding, local_node, touchy
+from tests.nodes import LocalNode, deployment, encoding, local_node, touchy, written
 from tests.support import eventually
+from tests.touchy import CLAIMS, HANGS
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNode]:
     """A node with a touchy model, and one beside it that is not."""
-    with local_node(tmp_path_factory.mktemp("node"), model_seconds=5.0) as node:
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        local_node(tmp_path_factory.mktemp("node"), model_seconds=3.0) as node,
+    ):
+        environment.setenv("AWS_SECRET_ACCESS_KEY", secrets.token_hex())
+        environment.setenv("QUARTERDECK_NODE_TOKEN_FILE", secrets.token_hex())
         found, one = node.holds(touchy(), 1), node.holds(encoding(1), 1)
         node.serves(deployment(found, name="touchy"), deployment(one))
         yield node
@@ -39,6 +49,38 @@ def test_a_model_that_dies_costs_its_own_rows(node: LocalNode) -> None:
     assert node.predict({"number": 1.0}).status_code == 200
     assert node.predict({"number": 1.0}, "touchy").status_code == 200
     assert pid(node) != before
+
+
+def test_a_model_process_does_not_see_what_is_not_its_own(node: LocalNode) -> None:
+    """Code of a package finds neither the store's keys nor our settings in its environment."""
+    names = {entry.partition(b"=")[0] for entry in Path(f"/proc/{pid(node)}/environ").read_bytes().split(b"\0")}
+    assert b"PATH" in names
+    assert not [name for name in names if name.startswith((b"AWS_", b"QUARTERDECK_"))]
+
+
+def test_a_model_that_writes_to_our_pipe_costs_its_own_rows(node: LocalNode) -> None:
+    """It claims an answer of four gigabytes: none of it is collected, the process is replaced, the next request is answered."""
+    before = pid(node)
+    garbled = node.predict({"number": CLAIMS}, "touchy")
+    assert (garbled.status_code, garbled.json()["code"]) == (500, "model-died")
+    assert node.predict({"number": 1.0}, "touchy").json()["predictions"] == [{"prediction": 1.0}]
+    assert pid(node) != before
+
+
+def test_a_closed_runtime_answers_nobody_and_leaves_nobody_waiting(node: LocalNode) -> None:
+    """What waits when a version is unloaded fails, and so does what comes after; neither hangs."""
+
+    async def story() -> list[str]:
+        runtime = ModelProcess(written(touchy()), touchy().manifest.digest, allow_code=True, seconds=60.0)
+        # Never started: what matters here is who waits, not for what.
+        waiting = [asyncio.create_task(runtime.predict([{"number": HANGS}])) for _ in range(300)]
+        await asyncio.sleep(0)
+        await runtime.close()
+        ended = await asyncio.gather(*waiting, runtime.predict([{"number": 1.0}]), return_exceptions=True)
+        assert runtime.pid is None
+        return [one.detail for one in ended if isinstance(one, ModelFailed)]
+
+    assert node.call(story) == ["The version was unloaded."] * 301
 
 
 def test_a_process_that_is_killed_while_idle_costs_nothing(node: LocalNode) -> None:

@@ -75,7 +75,8 @@ def environment() -> dict[str, str]:
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, PlanServer, list[DeploymentPlan]]]:
     """A node folder with its agent running, a plan server, and the deployments whose packages lie in the store."""
     base = tmp_path_factory.mktemp("programs")
-    folder = base / "main"
+    # Deeper than the path of a socket may be long: whoever finds a socket by its whole path fails here.
+    folder = base / ("deep" * 30)
     folder.mkdir()
     store = open_storage(str(base / "store"))
     one, two, odd = encoding(1).push(store), encoding(2).push(store), touchy().push(store).model_copy(update={"trust": "code"})
@@ -105,6 +106,7 @@ def served(folder: Path, server: PlanServer | None = None, fds: tuple[int, ...] 
     told = {
         "NODE": "main",
         "PORT": str(free_port()),
+        "FOLDER": str(folder),
         "DRAIN_SECONDS": "1",
         "NODE_TOKEN_FILE": str(folder.parent / "node-token"),
         **more,
@@ -246,13 +248,11 @@ def _alive_after(connection: socket.socket, byte: bytes) -> bool:
     ("variable", "value", "said"),
     [
         ("QUARTERDECK_PORT", "{taken}", "cannot be listened on"),
-        ("QUARTERDECK_PORT", "many", "QUARTERDECK_PORT"),
-        ("QUARTERDECK_NODE", "No Name", "QUARTERDECK_NODE"),
         ("QUARTERDECK_ROLE", "both", "QUARTERDECK_ROLE"),
     ],
 )
 def test_what_cannot_start_says_why(tmp_path: Path, variable: str, value: str, said: str) -> None:
-    """Exit status 2, one line that names the setting or the port and the next step, and nothing half started."""
+    """Exit status 2, a line that names the setting or the port and one with the next step, and nothing half started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         value = value.format(taken=taken.getsockname()[1])
         done = subprocess.run(
@@ -266,5 +266,5 @@ def test_what_cannot_start_says_why(tmp_path: Path, variable: str, value: str, s
         )
     assert done.returncode == 2
     assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["error", "hint"]
     assert list(tmp_path.iterdir()) == []

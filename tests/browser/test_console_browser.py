@@ -10,9 +10,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.chromium import Seen, chromium, watched
 from tests.console_world import NAME, Console, console, living
+from tests.deployer_world import ADMIN
 
 pytestmark = pytest.mark.browser
-PATHS = ["/login", "/docs", "/deployments", f"/deployments/{NAME}", f"/deployments/{NAME}/swap", f"/deployments/{NAME}/challenger",
+PATHS = ["/docs", "/deployments", f"/deployments/{NAME}", f"/deployments/{NAME}/swap", f"/deployments/{NAME}/challenger",
          f"/deployments/{NAME}/delete", f"/deployments/{NAME}/try", "/models", "/models/flights", "/keys", "/audit"]  # fmt: skip
 
 
@@ -137,6 +138,44 @@ def test_no_page_breaks_the_policy_or_scrolls_sideways(browser: Browser, deploye
         page.goto(deployed.base + path)
         assert page.evaluate("document.documentElement.scrollWidth") <= 320, path
     quiet(seen, deployed)
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_browser_logs_in_by_the_form(browser: Browser, deployed: Console, scripts: bool) -> None:
+    """The form names its origin, so the edge takes it; the token is in no address, and a wrong one is told."""
+    page, seen = watched(browser, width=320, scripts=scripts)
+    page.goto(f"{deployed.base}/deployments/{NAME}")
+    assert page.url == f"{deployed.base}/login"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    page.get_by_label("Admin token").fill("not the token")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("This is not the admin token")
+    page.get_by_label("Admin token").fill(ADMIN)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Deployments")).to_be_visible()
+    assert not [url for url in seen.requests if ADMIN in url]
+
+
+def test_a_deployment_is_stopped_run_and_deleted_by_clicks(browser: Browser, deployed: Console) -> None:
+    """Each by its page; a wrong name deletes nothing, the right one leads to the list."""
+    page, seen = watched(browser)
+    page.goto(deployed.login)
+    for action, outcome in (("Stop", "Stopped by wish."), ("Run", "flights v1 answers on 1 of 1 nodes.")):
+        page.goto(f"{deployed.base}/deployments/{NAME}")
+        page.get_by_role("link", name=f"{action}…", exact=True).click()
+        page.get_by_role("button", name=f"{action} {NAME}").click()
+        expect(page.locator("#status")).to_contain_text(outcome, timeout=15_000)
+    page.get_by_role("link", name="Clear challenger…").click()
+    page.get_by_role("button", name="Clear challenger flights v2").click()
+    expect(page.locator("#status")).to_contain_text("No challenger answers beside main.")
+    quiet(seen, deployed)
+    page.get_by_role("link", name="Delete…").click()
+    page.get_by_label("Name").fill("other")
+    page.get_by_role("button", name=f"Delete {NAME}").click()
+    expect(page.get_by_role("alert")).to_contain_text("This is not its name. Nothing was changed.")
+    page.get_by_label("Name").last.fill(NAME)
+    page.get_by_role("button", name=f"Delete {NAME}").click()
+    expect(page.get_by_role("heading", name="No deployment yet")).to_be_visible()
 
 
 def test_everything_works_without_scripts(browser: Browser, deployed: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ def test_a_page_has_one_title_and_no_gaps_below_it(page: Path) -> None:
     levels = [level for level, _ in headings(page)]
     assert levels[:1] == [1]
     assert levels.count(1) == 1
-    assert all(below <= above + 2 for above, below in zip(levels, levels[1:], strict=False))
+    # Generated tables of models stand on the third level wherever they are.
+    steps = 2 if "reference" in page.parts else 1
+    assert all(below <= above + steps for above, below in pairwise(levels))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -39,6 +40,11 @@ def states(shared: Shared, name: str) -> tuple[str, str]:
     return seen["deployed"]["state"], seen["running"]["state"]
 
 
+def taken_over(shared: Shared, node: str) -> bool:
+    """Whether a node does what the deployer's newest plan says."""
+    return bool(shared.deployer_metric("quarterdeck_deployer_plan_sequence", node=node) == shared.node_seen(node)["sequence"])
+
+
 def until_unseen(shared: Shared, name: str) -> list[tuple[str, str]]:
     """What is said from now until the node's silence is noticed; each state once, in order."""
     said: list[tuple[str, str]] = []
@@ -66,6 +72,7 @@ def console(shared: Shared, path: str) -> str:
 def test_silence_of_the_main_node_is_never_taken_for_health(shared: Shared) -> None:
     """A stopped process: unknown with its age everywhere, no change is called applied, and everything is well again after it."""
     name = "observing-silence"
+    two = shared.version(2)
     shared.deploy(name, shared.version(1))
     eventually(lambda: states(shared, name) == ("yes", "yes"), BACK_SECONDS, every=0.1)
     with paused(shared, "main"):
@@ -80,7 +87,7 @@ def test_silence_of_the_main_node_is_never_taken_for_health(shared: Shared) -> N
         assert "unknown" in console(shared, f"/deployments/{name}").lower()
         got = json.loads(cli(shared.system.folder, "get", name, "-o", "json").stdout)
         assert (got["observed"]["deployed"]["state"], got["observed"]["running"]["state"]) == ("unknown", "unknown")
-        wished = {"model": {"name": "versions", "version": 2}, "access": "public"}
+        wished = {"model": {"name": two.model, "version": two.version}, "access": "public"}
         resource = ModelDeployment.model_validate({"metadata": {"name": name}, "spec": wished})
         done = shared.client.apply(resource, wait=1)
         assert (done["changed"], done["applied"]) == (True, False)
@@ -219,14 +226,7 @@ def test_the_deployers_figures_agree_with_its_api(shared: Shared) -> None:
     assert shared.deployer_metric("quarterdeck_deployer_reconcile_failures_total") == 0
     for node in ("main", "challenger"):
         assert shared.deployer_metric("quarterdeck_deployer_node_report_age_seconds", node=node) < 10
-        eventually(
-            lambda node=node: (
-                shared.node_seen(node)["sequence"]  # type: ignore[misc]
-                == shared.deployer_metric("quarterdeck_deployer_plan_sequence", node=node)
-            ),
-            30,
-            every=0.1,
-        )
+        eventually(partial(taken_over, shared, node), 30, every=0.1)
     shared.client.delete(name, wait=60)
     with pytest.raises(AssertionError):
         shared.deployer_metric("quarterdeck_deployer_deployment_applied", deployment=name)

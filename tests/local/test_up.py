@@ -22,7 +22,7 @@ FIVE = {"deployer", "main", "main-agent", "challenger", "challenger-agent"}
 
 
 def test_an_empty_folder_is_enough(system: LocalSystem) -> None:
-    """Five children of one supervisor, secrets for nobody else's eyes, and URLs that lead somewhere."""
+    """Five children of one supervisor that begin without complaint, secrets for nobody else's eyes, URLs that lead somewhere."""
     assert system.note.children.keys() == FIVE
     assert all(system.answers(name) for name in FIVE)
     parents = {
@@ -31,6 +31,9 @@ def test_an_empty_folder_is_enough(system: LocalSystem) -> None:
     assert parents == {str(system.pid)}
     for name in ("token", "node-token", "mirror-token", "supervisor.json"):
         assert stat.S_IMODE((system.home.folder / name).stat().st_mode) == 0o600
+    # Nodes are started once the deployer answers, so their first words are no complaints.
+    for name in ("main", "challenger"):
+        assert "WARNING" not in system.home.log(name).read_text()
     assert f"{system.note.urls['console']}/login?token=" in eventually(lambda: system.log if "console" in system.log else "")
 
 

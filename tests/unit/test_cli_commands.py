@@ -7,6 +7,9 @@ import io
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
@@ -422,6 +425,17 @@ def test_watching_a_terminal_redraws_the_tree(at: Desk, capsys: pytest.CaptureFi
     assert "node main" in said
 
 
+def test_watching_ends_with_ctrl_c(at: Desk) -> None:
+    """Without a word on stderr; the status says that it did not end by itself."""
+    command = [sys.executable, "-m", "quarterdeck_cli", "status", "first", "--watch"]
+    with subprocess.Popen(command, cwd=at.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline().startswith("first  revision 1  deployed yes")
+        watching.send_signal(signal.SIGINT)
+        out, err = watching.communicate(timeout=30)
+    assert (watching.returncode, out, err) == (130, "", "")
+
+
 @pytest.mark.parametrize(
     ("given", "painted"),
     [
@@ -457,8 +471,21 @@ def test_a_lost_stderr_stops_nobody(number: int) -> None:
         output.err.quiet = False
 
 
+@pytest.mark.parametrize("words", [["get"], ["get", "-o", "json"], ["status"]], ids=" ".join)
+def test_a_reader_who_has_seen_enough_is_no_failure(at: Desk, words: list[str]) -> None:
+    """`quarterdeck get | head -1` ends with status 0, in every form, without a word."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-m", "quarterdeck_cli", *words]
+        done = subprocess.run(command, cwd=at.folder, stdout=writing, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 class _Lost(io.StringIO):
-    """stderr of which the other end is gone."""
+    """An output of which the other end is gone."""
 
     def __init__(self, number: int) -> None:
         super().__init__()

@@ -10,17 +10,19 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from demo import data, replay
-from demo.__main__ import _port
+from demo.__main__ import _deploy, _port
 from demo.recompute import Pair, Scores, recompute
 from demo.replay import ROWS_PER_REQUEST, Replayed
 from demo.report import Evidence, failures, scores_of
-from quarterdeck.errors import InvalidInput
+from quarterdeck.client import Client
+from quarterdeck.errors import InvalidInput, NotReady
 
 MIRROR = {"mirrored": 1000, "answered": 995, "failed": 1, "expired": 2, "dropped": 1, "pending": 1}
 LEDGER = {"records": 1000, "pairs": 995, "labelled": 970}
@@ -50,6 +52,16 @@ def test_nothing_fails_where_every_figure_holds() -> None:
 def test_each_figure_that_does_not_hold_is_named(evidence: Evidence, words: str) -> None:
     """One wrong figure is enough, and the message says which."""
     assert any(words in message for message in failures(evidence))
+
+
+def test_a_wish_that_is_not_followed_is_told_with_what_is_waited_for() -> None:
+    """The demo ends with the deployer's own words and the place of the logs."""
+    done = {"deployment": "late-flights", "revision": 1, "changed": True, "applied": False, "note": "v2 loads on node main"}
+    answers = {"GET": {"store": "memory://demo-twin"}, "PUT": done}
+    twin = httpx.MockTransport(lambda request: httpx.Response(200, json=answers[request.method]))
+    with Client("http://deployer", transport=twin) as client, pytest.raises(NotReady, match="v2 loads on node main") as caught:
+        _deploy(client, [])
+    assert "logs" in caught.value.hint
 
 
 def test_missing_scores_of_a_challenger_are_no_scores() -> None:

@@ -144,9 +144,9 @@ def test_metrics_in_the_package_are_those_of_scikit_learn(place: int, tmp_path: 
     late = list(package.manifest.data_schema.classes).index(data.LATE)
     chance = [answer.scores[late] for answer in answers]
     metrics = package.manifest.metrics
-    assert metrics["brier"] == pytest.approx(brier_score_loss(came, chance), abs=1e-9)
+    assert metrics["validation_brier"] == pytest.approx(brier_score_loss(came, chance), abs=1e-9)
     right = accuracy_score(validation[data.TARGET], [answer.prediction for answer in answers])
-    assert metrics["accuracy"] == pytest.approx(right, abs=1e-9)
+    assert metrics["validation_accuracy"] == pytest.approx(right, abs=1e-9)
 
 
 def test_both_packages_are_of_one_question() -> None:

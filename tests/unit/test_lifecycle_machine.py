@@ -7,20 +7,24 @@ time is a number. Nothing waits.
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from sqlalchemy import select
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from sqlalchemy import event, select
 
 from quarterdeck.errors import Conflict, NotFound
 from quarterdeck.plan import DeploymentPlan, DeploymentReport, LoadState, NodeReport, Plan, Role, VersionRef, VersionReport
-from quarterdeck.rollout import Record
+from quarterdeck.rollout import Decision, Record, Spec, decide
 from quarterdeck.storage.memory import MemoryStorage
 from quarterdeck_deployer.audit import Act
 from quarterdeck_deployer.deployer import Deployer
@@ -29,6 +33,7 @@ from quarterdeck_deployer.models import Deployment, Revision
 from quarterdeck_deployer.nodes import NODES
 from quarterdeck_deployer.observed import ObservedDeployment
 from quarterdeck_deployer.plans import content_digest
+from quarterdeck_deployer.reconciler import _Overtaken
 from quarterdeck_deployer.registry import VersionInput
 from quarterdeck_deployer.revisions import ChallengerInput, Changed, DeploymentInput, RevisionView, RollbackInput, SwapInput
 from quarterdeck_deployer.revisions import VersionChoice as Choice
@@ -61,6 +66,11 @@ def template() -> tuple[Path, MemoryStorage]:
 def ref(version: int) -> VersionRef:
     """One of the registered versions."""
     return VersionRef(model="flights", version=version, digest=manifest(salt=version).digest)
+
+
+def careless(connection: sqlite3.Connection, _: object) -> None:
+    """Commits reach the kernel and no further."""
+    connection.execute("PRAGMA synchronous=OFF")
 
 
 @dataclass
@@ -165,6 +175,9 @@ class World:
 
     def _started(self) -> Deployer:
         deployer = Deployer(Settings(data=self.folder, store="memory://lifecycle"), TOKENS, self.storage, clock=lambda: self.now)
+        # Processes die here, not machines: waiting for a disk would be most of the time.
+        deployer.database.engine.dispose()
+        event.listen(deployer.database.engine, "connect", careless)
         deployer.reconciler.restore()
         return deployer
 
@@ -256,6 +269,30 @@ def masked(world: World, name: str) -> dict[str, object]:
     }
 
 
+HAPPENINGS: dict[str, dict[str, st.SearchStrategy[Any]]] = {}
+OFTEN = {"put": 3, "set_challenger": 2, "rollback_to": 2, "everybody_lives_for_a_moment": 8, "node_returns": 2, "time_passes": 2}
+
+
+def happening(**arguments: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Enter a method into the table of what can happen. One rule draws from it: rules of their own would not come up evenly."""
+
+    def enter(method: Callable[..., None]) -> Callable[..., None]:
+        HAPPENINGS[method.__name__] = arguments
+        return method
+
+    return enter
+
+
+def with_arguments(name: str) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
+    """What happens, and to whom."""
+    return st.tuples(st.just(name), st.fixed_dictionaries(HAPPENINGS[name]))
+
+
+def anything() -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
+    """Each thing as often as it is worth."""
+    return st.sampled_from([name for name in HAPPENINGS for _ in range(OFTEN.get(name, 1))]).flatmap(with_arguments)
+
+
 class Lifecycle(RuleBasedStateMachine):
     """Rules are what people, nodes, processes and time can do; invariants are what must hold after each of them."""
 
@@ -271,12 +308,12 @@ class Lifecycle(RuleBasedStateMachine):
 
     # What people do.
 
-    @rule(name=names, main=numbers, challenger=st.none() | numbers)
+    @happening(name=names, main=numbers, challenger=st.none() | numbers)
     def put(self, name: str, main: int, challenger: int | None) -> None:
         """The whole wish at once: create, change, or try again after a refusal."""
         self._put(name, main, challenger)
 
-    @rule(name=names, challenger=numbers)
+    @happening(name=names, challenger=numbers)
     def set_challenger(self, name: str, challenger: int) -> None:
         """A challenger in place of the present one."""
         truth = self.truth[name]
@@ -285,7 +322,7 @@ class Lifecycle(RuleBasedStateMachine):
             self._done(name, found, truth.challenger != challenger)
             truth.challenger = challenger
 
-    @rule(name=names)
+    @happening(name=names)
     def clear_challenger(self, name: str) -> None:
         """No challenger any more."""
         truth = self.truth[name]
@@ -293,7 +330,7 @@ class Lifecycle(RuleBasedStateMachine):
             self._done(name, self.world.deployer.deployments.clear_challenger(name, ACT), truth.challenger is not None)
             truth.challenger = None
 
-    @rule(name=names, stale=st.booleans())
+    @happening(name=names, stale=st.booleans())
     def swap(self, name: str, stale: bool) -> None:
         """Main and challenger change places; a page that shows another main changes nothing."""
         truth = self.truth[name]
@@ -309,7 +346,7 @@ class Lifecycle(RuleBasedStateMachine):
             if changes and truth.challenger is not None:
                 truth.main, truth.challenger = truth.challenger, truth.main
 
-    @rule(name=names, place=st.integers(0, 30))
+    @happening(name=names, place=st.integers(0, 30))
     def rollback_to(self, name: str, place: int) -> None:
         """The pair of any revision that ever was, from before a deletion too."""
         truth = self.truth[name]
@@ -322,7 +359,7 @@ class Lifecycle(RuleBasedStateMachine):
         self._done(name, found, pair_of(target) != truth.pair)
         truth.main, truth.challenger = pair_of(target)
 
-    @rule(name=names)
+    @happening(name=names)
     def rollback_back(self, name: str) -> None:
         """The last pair with another main that nobody rolled back from; twice is once."""
         truth = self.truth[name]
@@ -340,7 +377,58 @@ class Lifecycle(RuleBasedStateMachine):
         self._done(name, step_back(name, RollbackInput(), ACT), True)
         truth.main, truth.challenger = pair_of(earlier)
 
-    @rule(name=names, running=st.booleans())
+    @happening(name=names, main=numbers)
+    def come_back_after_a_deletion(self, name: str, main: int) -> None:
+        """Another life of the same name: a step back never leads into the one before."""
+        if self.truth[name].alive:
+            self.delete(name)
+            self._put(name, main, None)
+            self.rollback_back(name)
+
+    @happening(name=names)
+    def change_ones_mind(self, name: str) -> None:
+        """Back, and then the version that was left by its name once more: a person's choice lifts the rejection."""
+        truth = self.truth[name]
+        left = truth.pair
+        if not truth.alive or way_back(truth.revisions) is None or truth.revisions[-1].kind == "rollback":
+            return
+        self.rollback_back(name)
+        self._step()
+        assert ref(left[0]).digest in self.world.record(name).rejected
+        self._put(name, *left)
+        self._step()
+        assert ref(left[0]).digest not in self.world.record(name).rejected
+
+    @happening(name=names)
+    def go_back_further(self, name: str) -> None:
+        """After something else was changed, a second step back passes over what was rolled back from."""
+        if self.truth[name].alive:
+            self.rollback_back(name)
+            self.run_or_stop(name, not self.truth[name].running)
+            self.rollback_back(name)
+
+    @happening(name=names)
+    def deletion_overtakes_a_step(self, name: str) -> None:
+        """The loop has read the old record and must not write it over what the deletion left."""
+        if not self.truth[name].alive:
+            return
+        reconciler, waiting = self.world.deployer.reconciler, [name]
+
+        def overtaken(spec: Spec, record: Record, nodes: Sequence[NodeReport], now: float) -> Decision:
+            if waiting:
+                self.delete(waiting.pop())
+            return decide(spec, record, nodes, now)
+
+        reconciler._decide = overtaken
+        # Where nothing was to be written, nothing is overtaken.
+        with suppress(_Overtaken):
+            reconciler.step()
+        reconciler._decide = decide
+        record = self.world.record(name)
+        assert (record.active, record.target, record.challenger) == (None, None, None)
+        assert record.generation == len(self.truth[name].revisions)
+
+    @happening(name=names, running=st.booleans())
     def run_or_stop(self, name: str, running: bool) -> None:
         """Answer requests, or none."""
         truth = self.truth[name]
@@ -349,7 +437,7 @@ class Lifecycle(RuleBasedStateMachine):
             self._done(name, service.run(name, ACT) if running else service.stop(name, ACT), truth.running != running)
             truth.running = running
 
-    @rule(name=names)
+    @happening(name=names)
     def delete(self, name: str) -> None:
         """Away from all nodes; the numbers go on when it comes back."""
         truth = self.truth[name]
@@ -358,7 +446,7 @@ class Lifecycle(RuleBasedStateMachine):
             truth.alive = False
             self._remember(name, found.revision)
 
-    @rule(name=names, main=numbers)
+    @happening(name=names, main=numbers)
     def late_change(self, name: str, main: int) -> None:
         """Somebody acts on a page that is one revision old: refused, and nothing has changed."""
         truth = self.truth[name]
@@ -369,46 +457,46 @@ class Lifecycle(RuleBasedStateMachine):
 
     # What nodes, processes and time do.
 
-    @rule(node=roles)
+    @happening(node=roles)
     def node_polls(self, node: str) -> None:
         """It takes a newer plan, if it lives."""
         if self.world.nodes[node].alive:
             self.world.nodes[node].poll(self.world.plans.get(node))
 
-    @rule(node=roles)
+    @happening(node=roles)
     def node_loads(self, node: str) -> None:
         """What it is loading is proven or refused."""
         if self.world.nodes[node].alive:
             self.world.nodes[node].load()
 
-    @rule(node=roles)
+    @happening(node=roles)
     def node_reports(self, node: str) -> None:
         """Its word arrives."""
         if self.world.nodes[node].alive:
             self.world.hear(node)
 
-    @rule(node=roles, version=numbers)
+    @happening(node=roles, version=numbers)
     def node_begins_to_refuse(self, node: str, version: int) -> None:
         """From now on it cannot load this version."""
         self.world.nodes[node].refuses.add(ref(version).digest)
 
-    @rule(node=roles)
+    @happening(node=roles)
     def node_is_repaired(self, node: str) -> None:
         """It could load everything again."""
         self.world.nodes[node].refuses.clear()
 
-    @rule(node=roles)
+    @happening(node=roles)
     def node_dies(self, node: str) -> None:
         """No poll and no report any more."""
         self.world.nodes[node].alive = False
 
-    @rule(node=roles, age=st.integers(0, 3))
+    @happening(node=roles, age=st.integers(0, 3))
     def node_returns(self, node: str, age: int) -> None:
         """It starts again from the plan on its disk, which may be older than the newest it was ever given."""
         plans = self.world.nodes[node].plans
         self.world.nodes[node].restart(plans[max(0, len(plans) - 1 - age)] if plans else None)
 
-    @rule(name=names, main=numbers)
+    @happening(name=names, main=numbers)
     def people_wish_for_what_is_refused(self, name: str, main: int) -> None:
         """A new main that the main node cannot load: what answered answers on, and only a new wish tries again."""
         node = self.world.nodes["main"]
@@ -427,7 +515,7 @@ class Lifecycle(RuleBasedStateMachine):
         assert record.hold.generation == len(self.truth[name].revisions)
         assert record.hold.reason.startswith(str(ref(main)))
 
-    @rule()
+    @happening()
     def everybody_lives_for_a_moment(self) -> None:
         """Plans, words and a step, as in most seconds of most days."""
         for name, node in self.world.nodes.items():
@@ -437,31 +525,30 @@ class Lifecycle(RuleBasedStateMachine):
                 self.world.hear(name)
         self._step()
 
-    @rule()
+    @happening()
     def loop_steps(self) -> None:
         """Once; and once more in an unchanged world, which changes nothing."""
         first = self._step()
         assert self._step() == first
 
-    @rule()
+    @happening()
     def deployer_dies_after_storing(self) -> None:
         """What was decided is stored and never published."""
         self.world.deployer.reconciler.step()
         self._see_records()
         self.world.restart()
 
-    @rule()
+    @happening()
     def deployer_restarts(self) -> None:
         """Everything that it knows comes from the database."""
         self.world.restart()
 
-    @rule(seconds=st.sampled_from([1.0, 6.0, 11.0, 61.0, 601.0]))
+    @happening(seconds=st.sampled_from([1.0, 6.0, 11.0, 61.0, 601.0]))
     def time_passes(self, seconds: float) -> None:
         """Long enough for reports to age, versions to be healthy, or deadlines to end."""
         self.world.now += seconds
 
-    @precondition(lambda self: any(truth.alive for truth in self.truth.values()))
-    @rule()
+    @happening()
     def quiet(self) -> None:
         """Repaired nodes and no new wish but the same again: every wish is fulfilled, as if nothing had ever happened."""
         for node in self.world.nodes.values():
@@ -484,6 +571,12 @@ class Lifecycle(RuleBasedStateMachine):
                 assert masked(self.world, name) == masked(fresh, name)
         finally:
             fresh.close()
+
+    @rule(what=st.deferred(anything))
+    def something(self, what: tuple[str, dict[str, Any]]) -> None:
+        """One of the above."""
+        name, arguments = what
+        getattr(self, name)(**arguments)
 
     # What must hold.
 
@@ -524,8 +617,7 @@ class Lifecycle(RuleBasedStateMachine):
     def teardown(self) -> None:
         """End in quiet, then give everything back."""
         if hasattr(self, "world"):
-            if any(truth.alive for truth in self.truth.values()):
-                self.quiet()
+            self.quiet()
             self.world.close()
 
     def _step(self) -> dict[str, Plan]:
@@ -633,7 +725,7 @@ def test_any_order_of_wishes_and_accidents_keeps_every_promise() -> None:
     unhurried = settings(
         derandomize=True,
         database=None,
-        max_examples=25,
+        max_examples=20,
         stateful_step_count=50,
         deadline=None,
         phases=[Phase.generate],

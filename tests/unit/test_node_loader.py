@@ -293,7 +293,9 @@ def test_any_series_of_plans_ends_where_the_last_one_alone_would(
         for index, plan in enumerate(plans):
             world.apply(
                 *(
-                    deployment(version(active) if runs else None, version(active), *map(version, others), name=name, revision=index)
+                    deployment(
+                        version(active) if runs else None, version(active), *map(version, others), name=name, revision=index
+                    )
                     for name, active, others, runs in plan
                 )
             )
@@ -317,7 +319,9 @@ def test_any_series_of_plans_ends_where_the_last_one_alone_would(
 def reports(world: World, plan: list[tuple[str, int, list[int], bool]]) -> list[VersionReport]:
     """Of every version that a plan names."""
     return [
-        one for name, active, others, _ in plan for one in world.loader.reports(deployment(version(active), *map(version, others)))
+        one
+        for name, active, others, _ in plan
+        for one in world.loader.reports(deployment(version(active), *map(version, others)))
     ]
 
 

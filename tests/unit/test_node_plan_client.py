@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from quarterdeck.plan import Plan
-from quarterdeck_node.plan_client import PlanFile
+from quarterdeck.plan import NodeReport, Plan
+from quarterdeck_node.plan_client import PlanClient, PlanFile
 from quarterdeck_node.settings import Settings
+from tests.plan_server import TOKEN, PlanServer, plan_server
 
 PLAN = Plan(node="main", sequence=3, store="memory://")
 
@@ -42,3 +46,102 @@ def test_settings_are_read_from_their_variables_only() -> None:
     found = Settings.from_environment({"QUARTERDECK_NODE": "blue", "QUARTERDECK_PORT": "", "QUARTERDECK_OTHER": "x", "PORT": "1"})
     assert (found.node, found.port, found.base_url) == ("blue", 8401, "http://127.0.0.1:8401")
     assert Settings.from_environment({"QUARTERDECK_URL": "https://node.example/"}).base_url == "https://node.example"
+
+
+class Taker:
+    """What a node does with plans, and what it says of itself."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.trouble: Exception | None = None
+
+    def apply(self, plan: Plan) -> None:
+        """Remember the plan's number."""
+        self.taken.append(plan.sequence)
+
+    def report(self) -> NodeReport:
+        """A report that says what was taken; or the trouble that there is."""
+        if self.trouble is not None:
+            raise self.trouble
+        return NodeReport(node="main", boot="boot", role="main", url="", sequence=max(self.taken, default=0), ready=True)
+
+
+@asynccontextmanager
+async def client(folder: Path, server: PlanServer, taker: Taker) -> AsyncIterator[None]:
+    """A plan client in this loop, closed at the end."""
+    told = Settings(folder=folder, plan_server=server.url, node_token_file=folder / "token")
+    made = PlanClient(told, taker.apply, taker.report)
+    made.start()
+    try:
+        yield
+    finally:
+        await made.close()
+
+
+async def until(check: Callable[[], object]) -> None:
+    """Let the loop turn until something is so."""
+    async with asyncio.timeout(20):
+        while not check():
+            await asyncio.sleep(0.01)
+
+
+def plan(sequence: int, node: str = "main") -> Plan:
+    """An empty plan."""
+    return Plan(node=node, sequence=sequence, store="memory://")
+
+
+def test_plans_only_rise_and_are_kept(tmp_path: Path) -> None:
+    """Older ones and those of other nodes are not taken; the newest lies on disk; reports say which it is."""
+    (tmp_path / "token").write_text(TOKEN + "\n")
+    taker = Taker()
+
+    async def story(server: PlanServer) -> None:
+        async with client(tmp_path, server, taker):
+            for offered in (plan(3), plan(2), plan(9, "challenger"), plan(4)):
+                server.publish(offered)
+                await until(lambda: 3 in taker.taken)
+            await until(lambda: taker.taken == [3, 4])
+            await until(lambda: server.reports and server.newest().sequence == 4)
+            await until(lambda: PlanFile(tmp_path).read("main") == plan(4))
+
+    with plan_server() as server:
+        asyncio.run(story(server))
+
+
+def test_a_plan_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:
+    """It counts at once; the disk may take its time, and no newer plan is needed for it."""
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "plan.part").mkdir()
+    taker = Taker()
+
+    async def story(server: PlanServer) -> None:
+        async with client(tmp_path, server, taker):
+            server.publish(plan(1))
+            await until(lambda: taker.taken == [1])
+            assert PlanFile(tmp_path).read("main") is None
+            (tmp_path / "plan.part").rmdir()
+            await until(lambda: PlanFile(tmp_path).read("main") == plan(1))
+
+    with plan_server() as server:
+        asyncio.run(story(server))
+
+
+@pytest.mark.parametrize("token", [b"\xff\xfe", "clé".encode(), b"wrong"], ids=["no text", "no header", "wrong"])
+def test_a_token_that_cannot_be_used_ends_nothing(tmp_path: Path, token: bytes) -> None:
+    """It is read anew each time, so the right one helps without a restart; a report that cannot be made is skipped likewise."""
+    (tmp_path / "token").write_bytes(token)
+    taker = Taker()
+    taker.trouble = ZeroDivisionError()
+
+    async def story(server: PlanServer) -> None:
+        async with client(tmp_path, server, taker):
+            server.publish(plan(1))
+            await asyncio.sleep(0.2)
+            assert (taker.taken, server.reports) == ([], [])
+            (tmp_path / "token").write_text(TOKEN)
+            taker.trouble = None
+            await until(lambda: taker.taken == [1])
+            await until(lambda: server.reports)
+
+    with plan_server() as server:
+        asyncio.run(story(server))

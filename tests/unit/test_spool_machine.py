@@ -31,7 +31,7 @@ from quarterdeck_node.agent.shipping import Shipper
 from quarterdeck_node.spool import FINISHED, OPEN, Spool
 from tests.agents import record
 
-LIMIT = 12_000
+LIMIT = 6_000
 MAX_BYTES = 2_500
 DIGESTS = ("sha256:" + "a" * 64, "sha256:" + "b" * 64)
 

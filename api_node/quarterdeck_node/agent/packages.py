@@ -82,6 +82,7 @@ class Packages:
 
     async def forget(self, keep: list[str]) -> list[str]:
         """Let go of the least recently used versions while the cache is over its limit; the digests that went."""
+        # What is being brought was asked for after the caller made its list.
         busy = [work.ref.digest for work in self._running]
         gone = await in_thread(lambda: forget(self._cache, [*keep, *busy], self._settings.cache_bytes))
         for digest in gone:
@@ -102,6 +103,7 @@ class Packages:
     def _bring_now(self, work: _Work) -> Ensured:
         ref = work.ref
         manifest, folder = self._verified(work)
+        # Before the trial: a foreign environment shows as any odd error in there, and by its own name here.
         try:
             verify.check_environment(manifest)
         except PackageRefused as error:

@@ -59,6 +59,7 @@ def try_load(manifest: Manifest, folder: Path, *, allow_code: bool, seconds: flo
         raw, _ = child.communicate(json.dumps(question).encode(), timeout=seconds)
     except subprocess.TimeoutExpired:
         raise _failed(manifest, f"took longer than {seconds:g} s") from None
+    # In any case, and waited for: a trial that was given up must not go on eating what it was to be kept from.
     finally:
         child.kill()
         child.communicate()
@@ -82,6 +83,7 @@ def main() -> None:
         os.dup2(2, 1)
         question = json.loads(sys.stdin.buffer.read())
         lifeline.die_with_parent(question["parent"])
+        # Address space and not resident memory, since the kernel limits nothing else for one process; hence the generous default.
         resource.setrlimit(resource.RLIMIT_AS, (question["memory_bytes"], question["memory_bytes"]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         try:

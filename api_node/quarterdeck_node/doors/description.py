@@ -125,6 +125,7 @@ def _answer(schema: Schema) -> dict[str, Any]:
     if schema.classes:
         one["scores"] = {"type": "object", "additionalProperties": number}
     text, whole = {"type": "string"}, {"type": "integer"}
+    # Beside `plain.document`, which makes what is promised here.
     properties = {
         "request_id": text,
         "deployment": text,

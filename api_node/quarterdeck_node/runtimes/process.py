@@ -148,6 +148,7 @@ class ModelProcess:
 
     async def _ask(self, rows: list[Row]) -> list[Answer]:
         try:
+            # It may have died while idle, which nobody is told before the next question.
             if self._process is None or self._process.returncode is not None:
                 await self._spawn()
             reply = await self._exchange({"rows": rows}, self._seconds)
