@@ -83,20 +83,26 @@ class Load:
         self.latencies.append(round((time.perf_counter() - connection.planned) * 1e6))
         self.not200 += not good
 
+    def _plan(self, start: float, planned: int, until: int) -> int:
+        """Send, or queue, requests number `planned` to `until`; gives the next number."""
+        for number in range(planned, until):
+            self.due.append(start + number / self.rate)
+            if self.idle:
+                self.idle.popleft().send(self.due.popleft())
+        return max(planned, until)
+
     async def run(self, host: str, port: int, connections: int) -> float:
         """Send for `seconds`, then wait up to 15 s for what is out; gives the seconds that were sent in."""
         loop = asyncio.get_running_loop()
         for _ in range(connections):
             await loop.create_connection(lambda: Connection(self), host, port)
         start = time.perf_counter()
-        planned = 0
+        planned, total = 0, int(self.rate * self.seconds)
         while (now := time.perf_counter() - start) < self.seconds:
-            while self.rate and planned < now * self.rate:
-                self.due.append(start + planned / self.rate)
-                planned += 1
-                if self.idle:
-                    self.idle.popleft().send(self.due.popleft())
+            planned = self._plan(start, planned, min(total, int(now * self.rate) + 1))
             await asyncio.sleep(0.0005 if self.rate else 0.05)
+        # What fell due while this loop itself was held up counts as well, from the moment it was planned for.
+        self._plan(start, planned, total)
         self.stop = not self.rate
         elapsed = time.perf_counter() - start
         deadline = time.perf_counter() + 15

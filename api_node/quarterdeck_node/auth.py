@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from quarterdeck.api_keys import mistyped
 from quarterdeck.errors import Forbidden, Unauthenticated
 from quarterdeck.plan import DeploymentPlan, Key
 
@@ -39,6 +40,11 @@ class Keyring:
         digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
         key = self._keys.get(digest)
         # The look-up is by digest, so its timing tells nothing about a secret; the comparison keeps it so should that change.
+        if key is None and mistyped(secret):
+            hint = "Copy the whole key again; it ends in eight hexadecimal digits."
+            raise Unauthenticated(
+                "The API key has a typo: its checksum does not fit.", code="key-mistyped", hint=hint, kind="key"
+            )
         if key is None or not hmac.compare_digest(key.sha256, digest):
             raise Unauthenticated("The API key is not known here.", hint=_NEXT_STEP, kind="key")
         # Wall clock, since expiry is a date; plans without the key end it whatever the clocks say.

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import secrets
 import string
-import zlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
@@ -16,6 +15,7 @@ from pydantic import Field
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from quarterdeck.api_keys import format_key
 from quarterdeck.errors import NotFound
 from quarterdeck.plan import Key
 from quarterdeck.schema import Frozen, Name
@@ -142,12 +142,6 @@ def console_entry(admin_token: str) -> Key:
 def mirror_entry(mirror_token: str) -> Key:
     """The challenger node's entry for the main node's mirroring token."""
     return Key(id=_MIRROR, sha256=_sha256(mirror_token), project="*", scopes=["mirror"])
-
-
-def format_key(ident: str, secret: str) -> str:
-    """``qdk_<id>_<secret>_<crc32>``: the prefix is found by leak scanners, the checksum tells a typo from a foreign key."""
-    body = f"qdk_{ident}_{secret}"
-    return f"{body}_{zlib.crc32(body.encode()):08x}"
 
 
 def _free_id(session: Session) -> str:

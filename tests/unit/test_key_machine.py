@@ -20,11 +20,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pydantic import ValidationError
 from sqlalchemy import select
 
+from quarterdeck.api_keys import format_key, mistyped
 from quarterdeck.errors import Forbidden, NotFound, Unauthenticated
 from quarterdeck.plan import AccessMode, Key
 from quarterdeck_deployer.audit import Act, Audit
 from quarterdeck_deployer.database import Database
-from quarterdeck_deployer.keys import KeyInput, Keys, NewKey, Scope, console_entry, console_key, format_key, keyring, mirror_entry
+from quarterdeck_deployer.keys import KeyInput, Keys, NewKey, Scope, console_entry, console_key, keyring, mirror_entry
 from quarterdeck_deployer.models import ApiKey
 from quarterdeck_node.auth import Keyring
 from tests.nodes import deployment
@@ -52,7 +53,9 @@ def template() -> Path:
 def whole(secret: str) -> bool:
     """What anybody can tell of a key without asking: whether it is one at all, by its form and its checksum."""
     found = FORMAT.fullmatch(secret)
-    return bool(found) and f"{zlib.crc32(secret.rpartition('_')[0].encode()):08x}" == secret.rpartition("_")[2]
+    by_hand = bool(found) and f"{zlib.crc32(secret.rpartition('_')[0].encode()):08x}" == secret.rpartition("_")[2]
+    assert mistyped(secret) == (secret.startswith("qdk_") and not by_hand)
+    return by_hand
 
 
 @dataclass
