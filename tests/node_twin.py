@@ -100,6 +100,7 @@ class NodeTwin:
             generation=plan.generation,
             active=answering,
             versions=[self._state(ref) for ref in plan.resident],
+            mirroring=plan.mirror.version.digest if plan.mirror else None,
             probe_age_seconds=0.1 if answering else None,
         )
 

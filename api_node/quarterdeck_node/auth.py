@@ -41,7 +41,7 @@ class Keyring:
         key = self._keys.get(digest)
         # The look-up is by digest, so its timing tells nothing about a secret; the comparison keeps it so should that change.
         if key is None and mistyped(secret):
-            hint = "Copy the whole key again; it ends in eight hexadecimal digits."
+            hint = "Its checksum does not fit: copy the whole key again."
             raise Unauthenticated(
                 "The API key has a typo: its checksum does not fit.", code="key-mistyped", hint=hint, kind="key"
             )

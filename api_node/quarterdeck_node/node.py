@@ -180,6 +180,7 @@ class Node:
             answered={digest: count.answered for digest, count in counts.items()},
             errors={digest: count.failed for digest, count in counts.items()},
             probe_age_seconds=self._probe_age(plan.name, slot) if slot else None,
+            mirroring=live.plan.mirror.version.digest if live and live.plan.mirror else None,
             mirror=self.mirror.report(plan.name),
         )
 

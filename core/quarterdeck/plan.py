@@ -125,6 +125,7 @@ class DeploymentReport(Frozen):
     probe_age_seconds: float | None = Field(
         None, description="Age of the last golden row that was answered rightly; None: none yet."
     )
+    mirroring: Digest | None = Field(None, description="The version that rows are copied to from now on; None: to nobody.")
     mirror: MirrorReport = MirrorReport()
 
 

@@ -52,7 +52,7 @@ class Deployer:
         self.nodes = Nodes(clock)
         self.reconciler = Reconciler(self.database, PlanBuilder(settings, tokens), self.nodes, clock=clock)
         self.registry = Registry(self.database, storage)
-        self.deployments = Deployments(self.database, self.wake)
+        self.deployments = Deployments(self.database, self.wake, self.nodes.refused)
         self.keys = Keys(self.database, self.wake)
         self.audit = Audit(self.sessions)
         self.logins = Sessions(self.database, tokens.admin)

@@ -58,13 +58,13 @@ class Deployments:
     revision; InvalidInput: ``schema-mismatch``; PackageRefused: ``trust-required``.
     """
 
-    def __init__(self, database: Database, wake: Callable[[], None]) -> None:
-        self._sessions, self._writing, self._wake = database.sessions, database.writing, wake
+    def __init__(self, database: Database, wake: Callable[[], None], refused: Callable[[str], bool]) -> None:
+        self._sessions, self._writing, self._wake, self._refused = database.sessions, database.writing, wake, refused
 
     def put(self, name: str, wish: DeploymentInput, act: Act) -> Changed:
         """Create the deployment, or make its wish equal to this one; the same wish twice is one revision.
 
-        Where automation holds after a refused version, the same wish again is a new attempt.
+        Where a node has refused main or challenger, the same wish again is a new attempt.
         """
 
         def edit(session: Session, current: RevisionView | None) -> _Edit:
@@ -72,8 +72,8 @@ class Deployments:
             if current is None:
                 return _Edit("create", content)
             # Somebody repaired the node or the store and applies the same file again.
-            held = content == current.content and _holds(session, current)
-            return _Edit("retry" if held else "change", content)
+            again = content == current.content and (_holds(session, current) or self._refused(name))
+            return _Edit("retry" if again else "change", content)
 
         return self._act(name, act, edit, creates=True)
 

@@ -73,6 +73,11 @@ class Nodes:
         # Sorted, so that equal worlds give equal decisions and equal plans.
         return [heard.report for _, heard in sorted(self._heard.items()) if heard.live(now)]
 
+    def refused(self, deployment: str) -> bool:
+        """Whether a live node has refused a version that this deployment wants."""
+        reports = [one for report in self.live() for one in report.deployments if one.name == deployment]
+        return any(version.state == "failed" for report in reports for version in report.versions)
+
 
 def require_node(node: str) -> Role:
     """The role of a node.

@@ -134,7 +134,11 @@ def observe(decided: Decided, heard: Sequence[Heard], now: float) -> ObservedDep
     active = decision.active
     # Main first: what the challenger waits for is of interest only once main has followed.
     main_waits = _main_waits(decided, main)
-    waiting = main_waits or _challenger_waits(decided, [one for one in seen if one.role == "challenger"])
+    waiting = (
+        main_waits
+        or _challenger_waits(decided, [one for one in seen if one.role == "challenger"])
+        or _mirror_waits(decided, main)
+    )
     back = decision.record.previous or decision.record.left
     conditions = {condition.type: condition.status for condition in decision.conditions}
     return ObservedDeployment(
@@ -261,6 +265,15 @@ def _challenger_waits(decided: Decided, seen: Sequence[_Seen]) -> str:
             return f"node {one.node} has not taken over revision {wish.number} yet"
         if state.state != "ready":
             return f"node {one.node}: {wish.challenger} is {state.state}{': ' + state.reason if state.reason else ''}"
+    return ""
+
+
+def _mirror_waits(decided: Decided, main: Sequence[_Seen]) -> str:
+    """Main copies its rows only once it has been told that the challenger is ready: one plan later."""
+    mirror = decided.decision.mirror
+    for one in main:
+        if mirror is not None and (one.report is None or one.report.mirroring != mirror.digest):
+            return f"node {one.node} does not copy its rows to {mirror} yet"
     return ""
 
 

@@ -45,6 +45,7 @@ _MAIN = _columns(MAIN_COLUMNS, "row_id", "ts", "request_id", "row", "caller_id",
                  "latency_us", "prediction", "scores")  # fmt: skip
 _CHALLENGER = _columns(CHALLENGER_COLUMNS, "row_id", "ts", "model", "version", "digest", "result", "error_code", "prediction",
                        "scores", "latency_us")  # fmt: skip
+# One thread: sums of floats then come out the same each time, and scores can be compared for equality.
 _TABLES = f"""
 create table main (deployment varchar, row_id varchar, ts timestamp, request_id varchar, "row" integer, caller_id varchar,
     model varchar, version integer, digest varchar, revision bigint, door varchar, latency_us integer, prediction varchar,
@@ -54,7 +55,7 @@ create table challenger (deployment varchar, row_id varchar, ts timestamp, model
 create table labels (deployment varchar, row_id varchar, value varchar, received_at timestamp);
 create table files (deployment varchar, key varchar, readable boolean);
 set memory_limit = '{MEMORY_LIMIT}';
-set threads = 2;
+set threads = 1;
 """
 
 

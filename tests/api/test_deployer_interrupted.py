@@ -143,6 +143,7 @@ def ready(plan: Plan) -> NodeReport:
         deployments=[DeploymentReport(
             name=one.name, role=one.role, revision=one.revision, generation=one.generation,
             active=one.active.digest if one.active else None, probe_age_seconds=0.1,
+            mirroring=one.mirror.version.digest if one.mirror else None,
             versions=[VersionReport(digest=ref.digest, version=ref.version, state="ready") for ref in one.resident],
         ) for one in plan.deployments],
     )  # fmt: skip

@@ -65,6 +65,18 @@ def test_same_wish_again_after_a_refusal_is_a_new_attempt(here: World) -> None:
     assert here.get()["wish"]["kind"] == "retry"
 
 
+def test_same_wish_again_after_a_refused_challenger_is_a_new_attempt(here: World) -> None:
+    """Main is not held by its challenger's refusal, yet applying the file again lets the repaired challenger node try."""
+    here.challenger.refuses[here.digests[1]] = "load-failed"
+    here.put(challenger=2)
+    here.until(lambda: here.get()["observed"]["failure"] is not None)
+    here.challenger.refuses.clear()
+    assert here.put(challenger=2)["revision"] == 2
+    here.settled()
+    assert here.get()["wish"]["kind"] == "retry"
+    assert here.get()["observed"]["mirroring"] is True
+
+
 def test_equal_wish_makes_no_revision_and_no_audit_row(here: World) -> None:
     """PUT twice is one revision, one audit row; the second answer says that nothing changed."""
     here.put()

@@ -157,6 +157,7 @@ class Node:
             generation=one.generation,
             active=self.answering.get(one.name),
             versions=versions,
+            mirroring=one.mirror.version.digest if one.mirror else None,
             probe_age_seconds=0.1,
         )
 
@@ -660,7 +661,7 @@ class Lifecycle(RuleBasedStateMachine):
         raise AssertionError("the plans never came to rest")
 
     def _challenge_again(self, name: str) -> None:
-        """A refused challenger stops nothing, so there is no hold that the same wish would end: it is taken away and set anew."""
+        """A refused challenger is taken away and set anew, which is a new attempt."""
         truth, service = self.truth[name], self.world.deployer.deployments
         if truth.challenger is not None:
             self._done(name, service.clear_challenger(name, ACT), True)
@@ -675,10 +676,12 @@ class Lifecycle(RuleBasedStateMachine):
         same = truth.alive and (main, challenger, running) == (*truth.pair, truth.running)
         hold = self.world.record(name).hold if truth.alive else None
         held = hold is not None and hold.generation == len(truth.revisions)
+        told = [one for report in self.world.deployer.nodes.live() for one in report.deployments if one.name == name]
+        refused = any(version.state == "failed" for one in told for version in one.versions)
         found = self.world.deployer.deployments.put(name, self._wish(main, challenger, running), ACT)
         assert found.created is not truth.alive
         truth.alive, truth.main, truth.challenger, truth.running = True, main, challenger, running
-        self._done(name, found, not same or held)
+        self._done(name, found, not same or held or refused)
 
     def _done(self, name: str, found: Changed, changes: bool) -> None:
         """An action made exactly one revision, or said why it made none."""

@@ -54,6 +54,7 @@ def heard(
     probe: float | None = 1.0,
     generation: int = 1,
     present: bool = True,
+    mirroring: int | None = None,
     **states: LoadState,
 ) -> Heard:
     """A report of that age; states are given as v1="ready" …"""
@@ -75,6 +76,7 @@ def heard(
         active=ref(active).digest if active else None,
         versions=versions,
         probe_age_seconds=probe,
+        mirroring=ref(mirroring).digest if mirroring else None,
         mirror=MirrorReport(mirrored=5, answered=4, pending=1),
     )
     node = NodeReport(node=role, boot="b", role=role, url="http://127.0.0.1:1", sequence=1, ready=True, deployments=[report])
@@ -141,8 +143,16 @@ WORLDS = [
         wish=PAIR,
     ),
     World(
-        "both are ready",
+        "both are ready, but main copies its rows to nobody yet",
         [heard(active=1, v1="ready"), heard(role="challenger", active=2, v2="ready")],
+        "yes",
+        "yes",
+        False,
+        wish=PAIR,
+    ),
+    World(
+        "both are ready, and rows are copied",
+        [heard(active=1, mirroring=2, v1="ready"), heard(role="challenger", active=2, v2="ready")],
         "yes",
         "yes",
         True,

@@ -40,15 +40,16 @@ def openapi(base_url: str, slots: Sequence[Slot]) -> dict[str, Any]:
     lives = [slot.live for slot in slots if slot.live is not None]
     paths: dict[str, Any] = {}
     for live in lives:
-        paths[f"/deployments/{live.plan.name}/predict"] = {"post": _predict(live)}
-        paths[f"/v2/models/{live.plan.name}/infer"] = {"post": _infer(live)}
-    for path, summary in (
-        ("/live", "Whether the process answers"),
-        ("/ready", "Whether everything that shall answer can"),
-        ("/metrics", "Prometheus metrics"),
-        ("/deployments", "What is deployed here"),
-    ):
-        paths[path] = {"get": {"summary": summary, "security": [], "responses": {"200": {"description": "OK"}}}}
+        name = live.plan.name
+        paths[f"/deployments/{name}"] = {"get": _reading(f"What {name} is, takes and answers with")}
+        paths[f"/deployments/{name}/predict"] = {"post": _predict(live)}
+        paths[f"/deployments/{name}/form"] = {"get": _reading(f"A form to try {name} in a browser")}
+        paths[f"/v2/models/{name}"] = {"get": _reading(f"Inputs and outputs of {name} (Open Inference Protocol V2)")}
+        paths[f"/v2/models/{name}/ready"] = {"get": _reading(f"Whether {name} can answer (Open Inference Protocol V2)")}
+        paths[f"/v2/models/{name}/infer"] = {"post": _infer(live, "")}
+        paths[f"/v2/models/{name}/versions/{live.resident.ref.version}/infer"] = {"post": _infer(live, ", by version")}
+    for path, summary in _COMMON:
+        paths[path] = {"get": {**_reading(summary), "security": []}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Quarterdeck API node", "version": _version()},
@@ -99,9 +100,13 @@ def _predict(live: Live) -> dict[str, Any]:
     return _operation(live, f"Predict with {live.plan.name}", content, _answer(live.resident.manifest.data_schema))
 
 
-def _infer(live: Live) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"type": "object", "required": ["inputs"]}}}
-    return _operation(live, f"Infer with {live.plan.name} (Open Inference Protocol V2)", content, {"type": "object"})
+def _infer(live: Live, how: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": _INFER}}
+    return _operation(live, f"Infer with {live.plan.name}{how} (Open Inference Protocol V2)", content, {"type": "object"})
+
+
+def _reading(summary: str) -> dict[str, Any]:
+    return {"summary": summary, "responses": {"200": {"description": "OK"}}}
 
 
 def _operation(live: Live, summary: str, content: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +115,7 @@ def _operation(live: Live, summary: str, content: dict[str, Any], answer: dict[s
     answered = {"description": "One prediction per record.", "content": {"application/json": {"schema": answer}}}
     return {
         "summary": summary,
-        "operationId": summary.lower().replace(" ", "-").translate({ord("("): None, ord(")"): None}),
+        "operationId": summary.lower().replace(" ", "-").translate({ord(sign): None for sign in "(),"}),
         "description": live.resident.manifest.description,
         "tags": [live.plan.name],
         "requestBody": {"required": True, "content": content},
@@ -138,6 +143,31 @@ def _answer(schema: Schema) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+_COMMON = (
+    ("/live", "Whether the process answers"),
+    ("/ready", "Whether everything that shall answer can"),
+    ("/metrics", "Prometheus metrics"),
+    ("/deployments", "What is deployed here"),
+    ("/v2", "The server (Open Inference Protocol V2)"),
+    ("/v2/health/live", "Whether the process answers (Open Inference Protocol V2)"),
+    ("/v2/health/ready", "Whether everything that shall answer can (Open Inference Protocol V2)"),
+    ("/v2/models", "What is deployed here (Open Inference Protocol V2)"),
+)
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "shape", "datatype", "data"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer"}},
+        "datatype": {"type": "string"},
+        "data": {"type": "array"},
+    },
+}
+_INFER = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {"id": {"type": "string"}, "inputs": {"type": "array", "items": _TENSOR, "minItems": 1}},
+}
 _PROBLEM = {
     "type": "object",
     "description": "RFC 9457 problem details.",
