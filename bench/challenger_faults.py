@@ -322,7 +322,8 @@ def measure(bench: Bench, fault: str, rate: float, pairs: int, seconds: float) -
     held = statistics.fmean(d99) <= max(0.02 * base, 1.0)
     print(f"{fault:8} base p99 {base:.3f} ms  Δp50 {interval(d50)}  Δp99 {interval(d99)}  {'held' if held else 'NOT HELD'}")
     print(f"         last error: {after.last_error or None}")
-    shown = " ".join(f"{key}={value}" for key, value in counts.items())
+    # Pending is a change: rows that hung in an earlier fault and are settled by now make it negative.
+    shown = " ".join(f"{key}={value:+d}" if key == "pending" else f"{key}={value}" for key, value in counts.items())
     print(f"         {shown} sent={sent}  identity {'exact' if exact else 'NOT EXACT'}")
     return held and exact
 

@@ -109,7 +109,8 @@ def test_lists_show_what_a_key_opens_and_nothing_else(world: World, key: str) ->
     ("mode", "key", "status", "code"),
     [
         ("instance", "none", 401, "unauthenticated"),
-        ("instance", "garbage", 401, "unauthenticated"),
+        ("instance", "garbage", 401, "key-mistyped"),
+        ("instance", "admin-token", 401, "unauthenticated"),
         ("project", "revoked", 401, "unauthenticated"),
         ("project", "other-project", 403, "other-project"),
         ("project", "reads-only", 403, "scope-missing"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from quarterdeck.api_keys import format_key
 from quarterdeck.errors import Forbidden, QuarterdeckError, Unauthenticated
 from quarterdeck.plan import DeploymentPlan
 from quarterdeck_node.auth import Keyring
@@ -80,3 +81,13 @@ def test_a_refusal_never_shows_the_secret() -> None:
     with pytest.raises(Unauthenticated) as caught:
         KEYS.check("qdk_secret", plan("instance"), "predict")
     assert "qdk_secret" not in str(caught.value.problem())
+
+
+def test_a_mistyped_key_is_told_from_a_foreign_one() -> None:
+    """Both get 401; who lost a character on the way is told so, without a word about which keys exist."""
+    foreign = format_key("abcd1234", "S" * 43)
+    with pytest.raises(Unauthenticated) as unknown:
+        KEYS.find(foreign)
+    with pytest.raises(Unauthenticated) as mistyped:
+        KEYS.find(foreign.replace("S", "T", 1))
+    assert (unknown.value.code, mistyped.value.code) == ("unauthenticated", "key-mistyped")
