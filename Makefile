@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 python := .venv/bin/python
 
-.PHONY: help setup demo test test-fast lint types generate console-picture campaigns lock clean
+.PHONY: help setup demo test test-fast lint types generate console-picture campaigns bench profile lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,10 @@ test: setup ## Set up what tests need, then run all of them
 	@tools/test-needs
 	@$(python) -m pytest
 
-test-fast: setup ## The part without a browser, and without anything from apt
+test-fast: setup ## The part without a browser, and without installing anything by apt
 	@tools/s3server/build >/dev/null
+	@tools/prometheus >/dev/null
+	@tools/clients
 	@$(python) -m pytest -m "not browser and not examples"
 
 lint: setup ## Style, import contracts
@@ -38,6 +40,12 @@ console-picture: setup ## Take docs/images/console.png from a running demo
 campaigns: setup ## The long ones: swaps under load, kill -9, tampering, a sick challenger
 	@tools/s3server/build >/dev/null
 	@tools/campaigns
+
+bench: setup ## Ours and everybody else in one run, 25 minutes (QUICK=1: bare, ours and KServe, 3 minutes)
+	@$(python) -m bench.compare $(if $(QUICK),--quick) $(ARGS)
+
+profile: setup ## Where the node's time goes under load
+	@$(python) -m bench.profiling $(ARGS)
 
 lock: setup ## Resolve requirements/*.lock anew from pyproject.toml
 	@tools/lock

@@ -1,6 +1,6 @@
 """What a broken challenger costs main: Δp50 and Δp99 with intervals, and the mirror's ledger, for each fault.
 
-    python bench/challenger_faults.py [--pairs 6] [--seconds 6] [--faults healthy,stopped,killed,slow,garbage]
+    python -m bench.challenger_faults [--pairs 6] [--seconds 6] [--faults healthy,stopped,killed,slow,garbage]
 
 One real main node (serve and agent) on core 0, load and challenger on core 1. Requests leave by the clock (open loop) at
 30 % of the capacity measured first. For each fault, windows without a mirror and windows with it are interleaved in
@@ -25,7 +25,6 @@ import threading
 import time
 from collections.abc import Iterator
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -36,118 +35,24 @@ from lightgbm import LGBMClassifier
 from scipy import stats
 
 import quarterdeck
-from quarterdeck.plan import DeploymentPlan, Key, Mirror, MirrorReport, NodeReport, Plan, Role, VersionRef
+from bench import processes
+from bench.node import start_node
+from bench.plan_server import PlanServer
+from quarterdeck.plan import DeploymentPlan, Key, Mirror, Role, VersionRef
 from quarterdeck.storage import open_storage
 
 ROOT = Path(__file__).resolve().parent.parent
 FAULTS = ["healthy", "stopped", "killed", "slow", "garbage"]
-Process = subprocess.Popen[bytes]
 
 
-class QuietServer(ThreadingHTTPServer):
-    """Nodes are stopped and killed here on purpose; their torn connections are no news."""
-
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing."""
-
-
-class PlanServer:
-    """Serves plans to nodes and keeps their newest reports: the deployer's part, small enough to see through."""
-
-    def __init__(self) -> None:
-        self.plans: dict[str, Plan] = {}
-        self.reports: dict[str, NodeReport] = {}
-        self.changed = threading.Condition()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                node, _, query = self.path.removeprefix("/plans/").partition("?")
-                after = int(query.partition("after=")[2].partition("&")[0] or -1)
-                with outer.changed:
-                    outer.changed.wait_for(lambda: node in outer.plans and outer.plans[node].sequence > after, timeout=10)
-                    plan = outer.plans.get(node)
-                newer = plan is not None and plan.sequence > after
-                self._answer(200 if newer else 204, plan.model_dump_json().encode() if plan and newer else b"")
-
-            def do_POST(self) -> None:
-                report = NodeReport.model_validate_json(self.rfile.read(int(self.headers["Content-Length"])))
-                with outer.changed:
-                    outer.reports[report.node] = report
-                    outer.changed.notify_all()
-                self._answer(204, b"")
-
-            def _answer(self, status: int, body: bytes) -> None:
-                # A node that is stopped or killed meanwhile is what this program is about.
-                with contextlib.suppress(ConnectionError):
-                    self.send_response(status)
-                    self.send_header("Content-Length", str(len(body)))
-                    self.end_headers()
-                    self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Say nothing."""
-
-        self.server = QuietServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def publish(self, node: str, store: str, deployment: DeploymentPlan, keys: list[Key]) -> None:
-        """Give a node a new plan and wake its long poll."""
-        with self.changed:
-            sequence = self.plans[node].sequence + 1 if node in self.plans else 1
-            self.plans[node] = Plan(node=node, sequence=sequence, store=store, deployments=[deployment], keyring=keys)
-            self.changed.notify_all()
-
-    def wait(self, node: str, seconds: float = 60) -> None:
-        """Until the node has taken over its newest plan and answers with what it says."""
-        wanted = self.plans[node]
-
-        def there() -> bool:
-            report = self.reports.get(node)
-            return report is not None and report.sequence >= wanted.sequence and report.ready
-
-        with self.changed:
-            if not self.changed.wait_for(there, timeout=seconds):
-                raise SystemExit(f"error: node {node} is not ready after {seconds:.0f} s: {self.reports.get(node)}")
-
-    def ledger(self, node: str) -> MirrorReport:
-        """The mirror's counts in the node's newest report."""
-        with self.changed:
-            return self.reports[node].deployments[0].mirror
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def start_node(folder: Path, role: Role, port: int, plans: PlanServer, core: int) -> list[Process]:
-    """The serve and agent processes of one node, pinned to a core."""
+def start(folder: Path, role: Role, port: int, plans: PlanServer, core: int) -> list[processes.Process]:
+    """The agent and serve processes of one node, pinned to a core."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "node-token").write_text("bench")
-    environment = {
-        **os.environ,
-        "QUARTERDECK_NODE": role,
-        "QUARTERDECK_ROLE": role,
-        "QUARTERDECK_HOST": "127.0.0.1",
-        "QUARTERDECK_PORT": str(port),
-        "QUARTERDECK_PLAN_SERVER": plans.url,
-        "QUARTERDECK_NODE_TOKEN_FILE": str(folder / "node-token"),
-    }
-    with (folder / "log").open("ab") as log:
-        return [
-            subprocess.Popen(
-                ["taskset", "-c", str(core), sys.executable, "-m", module], cwd=folder, env=environment, stdout=log, stderr=log
-            )
-            for module in ("quarterdeck_node.agent", "quarterdeck_node")
-        ]
+    token = folder / "node-token"
+    token.write_text("bench")
+    told = {"node": role, "role": role, "plan_server": plans.url, "node_token_file": token}
+    node = start_node(folder, port, core=core, agent_core=core, **told)
+    return [node.agent, node.serve]
 
 
 def fake_challenger(answer: bytes, delay: float) -> str:
@@ -190,12 +95,12 @@ class Bench:
         self.version, row = make_package(self.store)
         self.body = folder / "row.json"
         self.body.write_text(json.dumps(row))
-        self.plans, self.port, self.challenger_port = PlanServer(), free_port(), free_port()
+        self.plans, self.port, self.challenger_port = PlanServer(), processes.free_port(), processes.free_port()
         self.token = secrets.token_urlsafe(32)
         self.generation = 0
         self.mirror_to("")
-        self.processes = start_node(folder / "main", "main", self.port, self.plans, core=0)
-        self.challenger: list[Process] = []
+        self.processes = start(folder / "main", "main", self.port, self.plans, core=0)
+        self.challenger: list[processes.Process] = []
         self.plans.wait("main")
 
     @property
@@ -233,13 +138,13 @@ class Bench:
             records="off",
         )
         self.plans.publish("challenger", str(self.store), plan, [key])
-        self.challenger = start_node(self.folder / "challenger", "challenger", self.challenger_port, self.plans, core=1)
+        self.challenger = start(self.folder / "challenger", "challenger", self.challenger_port, self.plans, core=1)
         self.plans.wait("challenger")
         return f"http://127.0.0.1:{self.challenger_port}"
 
-    def stop(self, processes: list[Process]) -> None:
+    def stop(self, started: list[processes.Process]) -> None:
         """End exactly these processes."""
-        for process in processes:
+        for process in started:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
                 process.kill()

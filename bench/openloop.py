@@ -3,7 +3,8 @@
     python bench/openloop.py --url http://127.0.0.1:8401/deployments/d/predict --body row.json --rate 500 --seconds 8
 
 `--rate 0` is closed loop (as fast as the connections allow): the capacity. Prints one JSON document: sent, answered,
-not200, seconds, and latencies in microseconds. Loopback only; bounded by --seconds.
+not200, lost, seconds, in_time (answers 200 that came while requests were still sent), and in microseconds the latencies of all
+answers and of those with 200. Loopback only; bounded by --seconds.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ class Load:
         self.idle: deque[Connection] = deque()
         self.due: deque[float] = deque()
         self.latencies: list[int] = []
-        self.sent = self.not200 = self.lost = 0
-        self.stop = False
+        self.good: list[int] = []
+        self.sent = self.not200 = self.lost = self.in_time = 0
+        self.stop = self.over = False
 
     def free(self, connection: Connection) -> None:
         """A connection can take the next request: one that is overdue first, none in open loop where nothing is due."""
@@ -80,8 +82,13 @@ class Load:
 
     def done(self, connection: Connection, good: bool) -> None:
         """Count one answer."""
-        self.latencies.append(round((time.perf_counter() - connection.planned) * 1e6))
-        self.not200 += not good
+        latency = round((time.perf_counter() - connection.planned) * 1e6)
+        self.latencies.append(latency)
+        if good:
+            self.good.append(latency)
+            self.in_time += not self.over
+        else:
+            self.not200 += 1
 
     def _plan(self, start: float, planned: int, until: int) -> int:
         """Send, or queue, requests number `planned` to `until`; gives the next number."""
@@ -105,6 +112,7 @@ class Load:
         self._plan(start, planned, total)
         self.stop = not self.rate
         elapsed = time.perf_counter() - start
+        self.over = True
         deadline = time.perf_counter() + 15
         while (len(self.latencies) < self.sent or self.due) and time.perf_counter() < deadline:
             await asyncio.sleep(0.01)
@@ -119,17 +127,17 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--header", action="append", default=[], metavar="NAME:VALUE", help="a further header; may be repeated")
     options = parser.parse_args()
     url, body = urlsplit(options.url), options.body.read_bytes()
     if url.hostname != "127.0.0.1" or not url.port:
         parser.error("only http://127.0.0.1:PORT/… is a target")
-    head = (
-        f"POST {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    headers = [f"Host: {url.netloc}", "Content-Type: application/json", f"Content-Length: {len(body)}", *options.header]
+    head = "\r\n".join([f"POST {url.path} HTTP/1.1", *headers, "", ""])
     load = Load(head.encode() + body, options.rate, options.seconds)
     elapsed = asyncio.run(load.run(url.hostname, url.port, options.connections))
     figures = {"sent": load.sent, "answered": len(load.latencies), "not200": load.not200, "lost": load.lost, "seconds": elapsed}
-    print(json.dumps({**figures, "latencies": load.latencies}))
+    print(json.dumps({**figures, "in_time": load.in_time, "latencies": load.latencies, "good_latencies": load.good}))
 
 
 if __name__ == "__main__":

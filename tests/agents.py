@@ -16,7 +16,19 @@ from typing import Any
 import httpx
 
 from quarterdeck.plan import Plan, VersionRef
-from quarterdeck.records import Answer, MainRecord
+from quarterdeck.records import (
+    Answer,
+    ChallengerRecord,
+    MainRecord,
+    MirroredRow,
+    Record,
+    Stamp,
+    challenger_frame,
+    main_frame,
+    no_answer,
+    requests_text,
+)
+from quarterdeck_node.spool import RecordSpool
 from tests.support import PROGRAMS, ROOT, eventually
 
 START_SECONDS = 30.0
@@ -113,3 +125,48 @@ def record(number: int, rows: int = 1, digest: str = "sha256:" + "a" * 64) -> Ma
         rows=[{"number": float(number)} for _ in range(rows)],
         answers=[Answer(json.dumps(number), [0.5, 0.5]) for _ in range(rows)],
     )
+
+
+def stamped(one: Record) -> Stamp:
+    """The stamp of a record."""
+    return Stamp(one.deployment, one.project, one.stage, one.revision, one.model, one.version, one.digest)
+
+
+def text(value: object) -> bytes:
+    """JSON as doors write it: compact, in UTF-8."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def framed(sequence: int, one: Record) -> bytes:
+    """The frame of a record."""
+    if isinstance(one, MainRecord):
+        texts = text(one.rows), text(one.answers)
+        return main_frame(
+            sequence, stamped(one), one.ts, one.request_id, one.door, one.latency_us, *texts, one.caller_id, one.key_id
+        )
+    return challenger_frame(sequence, stamped(one), one.ts, one.latency_us, *mirrored_texts(one))
+
+
+def put(spool: RecordSpool, one: Record) -> int:
+    """Have a record written down as the node does, with the time of now."""
+    stamp = stamped(one)
+    if isinstance(one, ChallengerRecord):
+        return spool.write_challenger(stamp, one.latency_us, *mirrored_texts(one), len(one.rows))
+    rows, answers = text(one.rows), text(one.answers)
+    return spool.write_main(
+        stamp, one.request_id, one.door, one.latency_us, rows, answers, len(one.rows), one.caller_id, one.key_id
+    )
+
+
+def mirrored_texts(one: ChallengerRecord) -> tuple[bytes, bytes]:
+    """Requests and results of a record as frames hold them; its rows must be whole requests, in order."""
+    counts: dict[str, int] = {}
+    for row in one.rows:
+        request, _, index = row.row_id.rpartition("-")
+        assert int(index) == counts.get(request, 0)
+        counts[request] = counts.get(request, 0) + 1
+    return requests_text(list(counts), list(counts.values())), b"[" + b",".join(map(_result, one.rows)) + b"]"
+
+
+def _result(row: MirroredRow) -> bytes:
+    return text([row.prediction, row.scores]) if row.result == "answered" else no_answer(row.result, row.error_code)

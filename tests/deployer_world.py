@@ -37,7 +37,7 @@ def manifest(model: str = "flights", salt: int = 1, features: dict[str, str] | N
     return Manifest(
         **{
             "model": model,
-            "form": "lightgbm-text",
+            "form": "compiled",
             "schema": schema,
             "golden": [golden],
             "environment": Environment(python="3.11.7"),

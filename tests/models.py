@@ -21,7 +21,7 @@ from quarterdeck.schema import Task
 
 FLIGHTS = Path(__file__).parent / "data" / "flights.parquet"
 FLIGHT_FEATURES = ["month", "day", "dep_hour", "carrier", "origin", "dest", "distance"]
-Kind = Literal["lightgbm-text", "skops"]
+Kind = Literal["compiled", "skops"]
 
 
 class Trained(NamedTuple):
@@ -90,16 +90,16 @@ def pipeline(last: Any) -> Pipeline:
 
 def model_package(task: Task, form: Kind, name: str = "sample", **named: Any) -> BuiltPackage:
     """The package of a tiny model of one task in one form."""
-    trained = lightgbm_model(task) if form == "lightgbm-text" else sklearn_model(task)
-    return trained.package(name, **named)
+    trained = lightgbm_model(task) if form == "compiled" else sklearn_model(task)
+    return trained.package(name, form=form, **named)
 
 
-def version_encoding_model(version: int, form: Kind = "lightgbm-text", name: str = "versions") -> BuiltPackage:
+def version_encoding_model(version: int, form: Kind = "compiled", name: str = "versions") -> BuiltPackage:
     """A regression package whose every answer is its own version number, exactly."""
     X = pd.DataFrame({"number": np.arange(40.0)})
     y = pd.Series(np.full(40, float(version)), name="version")
     if form == "skops":
-        return package(DummyRegressor(strategy="constant", constant=float(version)).fit(X, y), X, y, name=name)
+        return package(DummyRegressor(strategy="constant", constant=float(version)).fit(X, y), X, y, name=name, form=form)
     model = lightgbm.LGBMRegressor(n_estimators=1, verbose=-1, n_jobs=1).fit(X, y)
     return package(model, X, y, name=name)
 
@@ -116,7 +116,7 @@ def flight_model(form: Kind) -> Trained:
     frame = flights()
     X, y = frame[FLIGHT_FEATURES], frame["late"]
     early = frame["month"] <= 4
-    if form == "lightgbm-text":
+    if form == "compiled":
         X = X.assign(**{name: X[name].astype("category") for name in ("carrier", "origin", "dest")})
         model: Any = lightgbm.LGBMClassifier(n_estimators=20, num_leaves=15, verbose=-1, n_jobs=1, random_state=0)
     else:

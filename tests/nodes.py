@@ -30,7 +30,7 @@ JSON = {"content-type": "application/json"}
 
 
 @cache
-def encoding(version: int, form: Literal["lightgbm-text", "skops"] = "lightgbm-text") -> BuiltPackage:
+def encoding(version: int, form: Literal["compiled", "skops"] = "compiled") -> BuiltPackage:
     """A package whose every answer is its version number."""
     return version_encoding_model(version, form)
 
@@ -38,7 +38,7 @@ def encoding(version: int, form: Literal["lightgbm-text", "skops"] = "lightgbm-t
 @cache
 def binary() -> BuiltPackage:
     """A classifier with a feature of every type but datetime; `wind` and `carrier` may be null."""
-    return model_package("binary", "lightgbm-text", "late")
+    return model_package("binary", "compiled", "late")
 
 
 @cache
@@ -148,6 +148,10 @@ class LocalNode:
         self.apply(*deployments, keys=keys)
         eventually(lambda: all(self.active(one.name) == (one.active and one.active.digest) for one in deployments), 30)
 
+    def waits_for(self, name: str, version: int) -> None:
+        """Until a version that does not answer by itself is held as well."""
+        eventually(lambda: version in self.node.predictor.slots[name].versions, 30)
+
     def active(self, name: str) -> str | None:
         """Digest of what answers."""
         slot = self.node.predictor.slots.get(name)
@@ -171,7 +175,9 @@ def local_node(folder: Path, **settings: Any) -> Iterator[LocalNode]:
     """A node in a loop of its own, stopped at the end."""
     agent = MemoryAgent()
     with start_blocking_portal() as portal:
-        node = portal.call(lambda: _made(Settings(folder=folder, **settings), agent))
+        # A test asks what it has just changed: each scrape is made anew.
+        told = Settings(folder=folder, **{"metrics_seconds": 0.0, **settings})
+        node = portal.call(lambda: _made(told, agent))
         portal.call(node.start)
         try:
             yield LocalNode(portal, node, agent)

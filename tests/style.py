@@ -62,7 +62,7 @@ class Source:
 
 def read(folder: Path) -> Iterator[Source]:
     """Every Python file under `folder`."""
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(path for path in folder.rglob("*.py") if not path.name.endswith("_pb2.py")):
         text = path.read_text(encoding="utf-8")
         yield Source(path, text, ast.parse(text))
 

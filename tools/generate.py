@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.support import ROOT
-from tools.reference import cli, errors, http, metrics, packages, settings
+from tools import protocol
+from tools.reference import cli, errors, http, metrics, packages, pipelines, settings
 
 REFERENCE = ROOT / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {
@@ -18,6 +19,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "package-manifest.md": packages.manifest_page,
     "resources.md": packages.resources_page,
     "store-layout.md": packages.store_page,
+    "pipelines.md": pipelines.page,
 }
 NOTE = "<!-- Made by `make generate` from the code. -->\n"
 
@@ -28,11 +30,12 @@ def render(name: str) -> str:
 
 
 def main() -> None:
-    """Write all pages."""
+    """Write all pages, and what protoc makes."""
     REFERENCE.mkdir(parents=True, exist_ok=True)
     for name in PAGES:
         (REFERENCE / name).write_text(render(name), encoding="utf-8")
         print(f"docs/reference/{name}")
+    protocol.write()
 
 
 if __name__ == "__main__":

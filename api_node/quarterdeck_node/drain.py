@@ -57,7 +57,7 @@ class DrainingServer(uvicorn.Server):
                 # Closing would wait until the answers are taken, which is just what does not happen.
                 if connection.stalled(now, settings.send_seconds):
                     connection.transport.abort()
-                elif connection.late(now, settings.receive_seconds):
+                elif connection.late(now, settings.receive_seconds) or connection.idle(now, settings.keep_alive_seconds):
                     connection.transport.close()
         return await super().on_tick(counter)
 

@@ -1,34 +1,40 @@
 """The only file that names Prometheus series.
 
-Counters and histograms live in a registry of their own; everything that is a state is read when somebody scrapes. Labels are
-closed sets: never a key, a request id, a feature or free text. Every child exists from the moment its version is ready, since
-a counter that is born with its first event never shows that event as an increase.
+What requests add to is plain numbers of our own, since a counter of the library costs more than a model here; at a scrape they
+are handed to it as finished families, together with everything that is a state. Labels are closed sets: never a key, a request
+id, a feature or free text. Every counter exists from the moment its version is ready, since one that is born with its first event
+never shows that event as an increase; histograms come with the first request of their protocol, for they are many series each.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from quarterdeck.plan import MirrorReport, Role
-from quarterdeck_node.predictor import Slot
+from quarterdeck_node.predictor import Predicted, Slot, Snapshot
 from quarterdeck_node.spool import KINDS, REASONS
 
-Protocol = Literal["plain", "oip", "form", "mirror"]
+Protocol = Literal["plain", "oip", "grpc", "v1", "mlflow", "dataiku", "csv", "arrow", "form", "mirror"]
 Outcome = Literal["ok", "rejected", "shed", "error", "cancelled"]
-PROTOCOLS: tuple[Protocol, ...] = ("plain", "oip", "form", "mirror")
+PROTOCOLS: tuple[Protocol, ...] = ("plain", "oip", "grpc", "v1", "mlflow", "dataiku", "csv", "arrow", "form", "mirror")
 OUTCOMES: tuple[Outcome, ...] = ("ok", "rejected", "shed", "error", "cancelled")
+PHASES = ("parse", "predict", "record", "total")
+"""`parse`: arrival to bound rows. `predict`: the model, and waiting for it. `record`: writing down. `total`: all of it."""
 REJECTIONS = ("schema", "format", "size", "type", "auth", "unknown")
 # From half a millisecond, where compiled models answer, to the deadline of those that do not.
-_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)
+BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)
+ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
 KEPT_SECONDS = 900.0
 """How long the series of a version that is no longer resident are shown: many times any usual pause between scrapes."""
 _VERSION_LABELS = ["deployment", "stage", "role", "version"]
+_Labels = tuple[str, str, str, str]
 
 
 class State(NamedTuple):
@@ -44,14 +50,66 @@ class State(NamedTuple):
     spool_rows: int
     spool_bytes: int
     spool_oldest_seconds: float
+    queue_rows: int = 0
+    loop_lag_seconds: float = 0.0
 
 
-class _Children(NamedTuple):
-    """The series of one version, looked up once."""
+class _Histogram:
+    """Counts by bucket, and the sum."""
 
-    requests: dict[tuple[Protocol, Outcome], Counter]
-    seconds: Histogram
-    rows: Counter
+    __slots__ = ("_bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """As the library wants them: each with all that is below it."""
+        found, below = [], 0
+        for bound, count in zip([*map(str, map(float, self._bounds)), "+Inf"], self.counts, strict=True):
+            below += count
+            found.append((bound, float(below)))
+        return found
+
+
+class _Series:
+    """Everything that is counted of one version."""
+
+    __slots__ = ("_seconds", "requests", "rows", "sizes")
+
+    def __init__(self) -> None:
+        self.requests: dict[Protocol, dict[Outcome, int]] = {one: dict.fromkeys(OUTCOMES, 0) for one in PROTOCOLS}
+        self.rows = 0
+        self.sizes = _Histogram(ROW_BUCKETS)
+        self._seconds: dict[Protocol, tuple[_Histogram, ...]] = {}
+
+    def observe(self, protocol: Protocol, started: float, ended: float, predicted: Predicted | None) -> None:
+        """Add one request to the histograms of its protocol; all but the total only where the model was asked."""
+        found = self._seconds.get(protocol)
+        if found is None:
+            found = self._seconds[protocol] = tuple(_Histogram(BUCKETS) for _ in PHASES)
+        parse, predict, record, total = found
+        # Written out: four calls would cost as much as a tenth of the model.
+        total.counts[bisect_left(BUCKETS, seconds := ended - started)] += 1
+        total.sum += seconds
+        if predicted is not None:
+            parse.counts[bisect_left(BUCKETS, seconds := predicted.began - started)] += 1
+            parse.sum += seconds
+            predict.counts[bisect_left(BUCKETS, seconds := predicted.answered - predicted.began)] += 1
+            predict.sum += seconds
+            record.counts[bisect_left(BUCKETS, seconds := predicted.kept - predicted.answered)] += 1
+            record.sum += seconds
+
+    def all_seconds(self) -> Iterable[tuple[str, str, _Histogram]]:
+        """(protocol, phase, histogram) of all that there are."""
+        for protocol, histograms in self._seconds.items():
+            for phase, histogram in zip(PHASES, histograms, strict=True):
+                yield protocol, phase, histogram
 
 
 class Metrics:
@@ -60,91 +118,134 @@ class Metrics:
     Args:
         state: read at each scrape.
         clock: monotonic seconds.
+        cache_seconds: a text is given again for this long, lest scrapes cost what requests need.
     """
 
-    def __init__(self, state: Callable[[], State], clock: Callable[[], float] = time.monotonic) -> None:
-        # Without this each child has a second series with its birth, which nobody asks for.
+    def __init__(
+        self, state: Callable[[], State], clock: Callable[[], float] = time.monotonic, cache_seconds: float = 0.0
+    ) -> None:
+        # Without this each counter has a second series with its birth, which nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "quarterdeck_requests",
-            "Requests received, each counted once.",
-            [*_VERSION_LABELS, "protocol", "outcome"],
-            registry=self._registry,
-        )
-        self._seconds = Histogram(
-            "quarterdeck_request_duration_seconds",
-            "From the first byte in to the answer.",
-            _VERSION_LABELS,
-            buckets=_BUCKETS,
-            registry=self._registry,
-        )
-        self._rows = Counter("quarterdeck_rows", "Rows answered.", _VERSION_LABELS, registry=self._registry)
-        rejections = Counter("quarterdeck_rejections", "Requests refused with a 4xx.", ["reason"], registry=self._registry)
-        self._rejections = {reason: rejections.labels(reason) for reason in REJECTIONS}
-        # `labels()` costs more than counting itself, so each child is looked up once.
-        self._children: dict[tuple[str, ...], _Children] = {}
-        self._clock = clock
-        self._prepared: set[tuple[str, ...]] = set()
-        self._left: dict[tuple[str, ...], float] = {}
+        self._series: dict[_Labels, _Series] = {}
+        self._rejections = dict.fromkeys(REJECTIONS, 0)
+        self._clock, self._cache_seconds = clock, cache_seconds
+        self._prepared: set[_Labels] = set()
+        self._left: dict[_Labels, float] = {}
+        self._text, self._rendered = b"", -1.0
+        self._registry.register(_Counts(self._series, self._rejections))
         self._registry.register(_States(state))
 
     def prepare(self, slots: Mapping[str, Slot]) -> None:
-        """Make the children of every version that is ready, at 0."""
+        """Make the counters of every version that is ready, at 0."""
         self._prepared = set()
         for slot in slots.values():
             live = [slot.live.resident.ref.version] if slot.live else []
             for version in [*slot.versions, *live]:
-                self._prepared.add(_labels(slot, version))
-                self._of(slot, version)
+                labels = slot.plan.name, slot.plan.stage, slot.plan.role, str(version)
+                self._prepared.add(labels)
+                self._of(labels)
 
-    def request(self, slot: Slot, version: int, protocol: Protocol, outcome: Outcome, seconds: float, rows: int) -> None:
-        """Count one request to a deployment. `seconds` from arrival to answer; `rows` answered."""
-        children = self._of(slot, version)
-        children.requests[protocol, outcome].inc()
-        children.seconds.observe(seconds)
+    def request(
+        self,
+        slot: Slot,
+        snapshot: Snapshot | None,
+        protocol: Protocol,
+        outcome: Outcome,
+        started: float,
+        ended: float,
+        predicted: Predicted | None,
+        rows: int,
+    ) -> None:
+        """Count one request to a deployment.
+
+        Args:
+            slot: the deployment.
+            snapshot: what answered or refused; None where the request did not get as far.
+            protocol: of its door.
+            outcome: how it ended.
+            started, ended: `time.monotonic()` of arrival and answer.
+            predicted: the answers, where the model was asked; knows when.
+            rows: answered.
+        """
+        series: _Series = snapshot.series if snapshot is not None and snapshot.series is not None else self._known(slot, snapshot)
+        series.requests[protocol][outcome] += 1
+        series.observe(protocol, started, ended, predicted)
         if rows:
-            children.rows.inc(rows)
+            series.rows += rows
+            series.sizes.observe(rows)
 
     def rejection(self, reason: str) -> None:
         """Count one 4xx; `reason` is one of `REJECTIONS`."""
-        self._rejections[reason].inc()
+        self._rejections[reason] += 1
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""
-        self._forget()
-        return generate_latest(self._registry)
-
-    def _forget(self) -> None:
-        """Remove the series of versions that left a while ago, or a node that lives for months shows all it ever had."""
         now = self._clock()
-        for labels in list(self._children):
+        if not self._text or now - self._rendered >= self._cache_seconds:
+            self._forget(now)
+            self._text, self._rendered = generate_latest(self._registry), now
+        return self._text
+
+    def _forget(self, now: float) -> None:
+        """Remove the series of versions that left a while ago, or a node that lives for months shows all it ever had."""
+        for labels in list(self._series):
             if labels in self._prepared:
                 self._left.pop(labels, None)
             # Not at once: the last counts of a version that leaves have to be scraped first.
             elif now - self._left.setdefault(labels, now) > KEPT_SECONDS:
-                for protocol, outcome in self._children.pop(labels).requests:
-                    self._requests.remove(*labels, protocol, outcome)
-                self._seconds.remove(*labels)
-                self._rows.remove(*labels)
-                del self._left[labels]
+                del self._series[labels], self._left[labels]
 
-    def _of(self, slot: Slot, version: int) -> _Children:
-        labels = _labels(slot, version)
-        found = self._children.get(labels)
+    def _known(self, slot: Slot, snapshot: Snapshot | None) -> _Series:
+        """The series of a request; a snapshot keeps them, so that each of its requests finds them at once."""
+        plan = slot.plan if snapshot is None else snapshot.plan
+        version = snapshot.ref.version if snapshot is not None else slot.live.resident.ref.version if slot.live else 0
+        found = self._of((plan.name, plan.stage, plan.role, str(version)))
+        if snapshot is not None:
+            snapshot.series = found
+        return found
+
+    def _of(self, labels: _Labels) -> _Series:
+        found = self._series.get(labels)
         if found is None:
-            requests = {
-                (protocol, outcome): self._requests.labels(*labels, protocol, outcome)
-                for protocol in PROTOCOLS
-                for outcome in OUTCOMES
-            }
-            found = _Children(requests, self._seconds.labels(*labels), self._rows.labels(*labels))
-            self._children[labels] = found
+            found = self._series[labels] = _Series()
         return found
 
 
-def _labels(slot: Slot, version: int) -> tuple[str, ...]:
-    return slot.plan.name, slot.plan.stage, slot.plan.role, str(version)
+class _Counts(Collector):
+    """Turns what was counted into series at each scrape."""
+
+    def __init__(self, series: Mapping[_Labels, _Series], rejections: Mapping[str, int]) -> None:
+        self._series, self._rejections = series, rejections
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is promised before the first scrape."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """All series that are counted."""
+        requests = CounterMetricFamily(
+            "quarterdeck_requests", "Requests received, each counted once.", labels=[*_VERSION_LABELS, "protocol", "outcome"]
+        )
+        seconds = HistogramMetricFamily(
+            "quarterdeck_request_duration_seconds",
+            "From the first byte in to the answer, in all and by phase.",
+            labels=[*_VERSION_LABELS, "protocol", "phase"],
+        )
+        rows = CounterMetricFamily("quarterdeck_rows", "Rows answered.", labels=_VERSION_LABELS)
+        sizes = HistogramMetricFamily("quarterdeck_batch_rows", "Rows per request that was answered.", labels=_VERSION_LABELS)
+        for labels, series in self._series.items():
+            for protocol, outcomes in series.requests.items():
+                for outcome, count in outcomes.items():
+                    requests.add_metric([*labels, protocol, outcome], count)
+            for door, phase, histogram in series.all_seconds():
+                seconds.add_metric([*labels, door, phase], histogram.buckets(), histogram.sum)
+            rows.add_metric(list(labels), series.rows)
+            sizes.add_metric(list(labels), series.sizes.buckets(), series.sizes.sum)
+        rejections = CounterMetricFamily("quarterdeck_rejections", "Requests refused with a 4xx.", labels=["reason"])
+        for reason, count in self._rejections.items():
+            rejections.add_metric([reason], count)
+        yield from (requests, seconds, rows, sizes, rejections)
 
 
 class _States(Collector):
@@ -163,6 +264,10 @@ class _States(Collector):
         yield from _deployments(state)
         yield from _mirrors(state)
         yield GaugeMetricFamily("quarterdeck_inflight_requests", "Requests that are being answered.", state.inflight)
+        yield GaugeMetricFamily("quarterdeck_queue_rows", "Rows that wait for a model outside the loop.", state.queue_rows)
+        yield GaugeMetricFamily(
+            "quarterdeck_loop_lag_seconds", "How late the event loop was at its last heartbeat.", state.loop_lag_seconds
+        )
         yield GaugeMetricFamily("quarterdeck_spool_rows", "Rows of this boot that are not shipped yet.", state.spool_rows)
         yield GaugeMetricFamily("quarterdeck_spool_bytes", "Bytes in the spool that are not shipped yet.", state.spool_bytes)
         yield GaugeMetricFamily(

@@ -1,41 +1,26 @@
 """Mirroring: copies of main's rows go to the challenger node, and main never feels how that node is.
 
-`offer` only puts rows into a bounded queue. One task per deployment sends them in coalesced batches and writes what became of
-them down through the spool; rows that were dropped are counted only. Work on the loop is cut into pieces of a few dozen rows.
+`offer` only puts the text of the rows into a bounded queue. One task per deployment sends it in coalesced batches and writes
+what became of them down through the spool; rows that were dropped are counted only. Rows are never read here: batches are
+joined from the texts that callers sent, and records keep the text that the challenger answered.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from quarterdeck.errors import NotReady
 from quarterdeck.plan import DeploymentPlan, MirrorReport
-from quarterdeck.records import ChallengerRecord, MirroredRow
-from quarterdeck.schema import Row, Schema
-from quarterdeck_node.mirror_answers import Judge, largest_body
+from quarterdeck.records import Stamp, no_answer, requests_text
+from quarterdeck.schema import Schema
+from quarterdeck_node.mirror_answers import Judge, Judged
 from quarterdeck_node.mirror_lane import Batch, Lane, Outcome
 from quarterdeck_node.mirror_link import Link, Reply
 from quarterdeck_node.spool import RecordSpool
 
-log = logging.getLogger(__name__)
-
-PIECE_ROWS = 64
 STOP_SECONDS = 2.0
-_JSON = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
-
-
-class _Verdict(NamedTuple):
-    """What became of one batch: by row where the challenger answered, else one error for all."""
-
-    error: str
-    detail: str
-    judged: Iterator[MirroredRow]
 
 
 class Mirror:
@@ -71,10 +56,18 @@ class Mirror:
             if name in self._senders or (plan and plan.mirror):
                 self._sender(name).retarget(plan)
 
-    def offer(self, deployment: DeploymentPlan, request_id: str, rows: list[Row]) -> None:
-        """Queue copies of rows that main answered. Never waits, never raises; without a mirror in the plan nothing happens."""
-        if deployment.mirror is not None and rows:
-            self._sender(deployment.name).offer(deployment, request_id, rows)
+    def offer(self, deployment: DeploymentPlan, request_id: str, rows: bytes, count: int) -> None:
+        """Queue copies of rows that main answered. Never waits, never raises; without a mirror in the plan nothing happens.
+
+        Args:
+            deployment: the plan that they were answered under.
+            request_id: their request.
+            rows: JSON text of the array of objects, validated; it is sent as it is.
+            count: how many these are, at least one.
+        """
+        if deployment.mirror is not None:
+            sender = self._senders.get(deployment.name) or self._sender(deployment.name)
+            sender.offer(deployment, request_id, rows, count)
 
     def report(self, name: str) -> MirrorReport:
         """The ledger of one deployment in this boot."""
@@ -97,6 +90,7 @@ class _Sender:
         self._connection_seconds = connection_seconds
         self._name, self._spool, self._schema = name, spool, schema
         self._wake = asyncio.Event()
+        self._judge = Judge(None)
         self._idle: list[Link] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_task: asyncio.Task[None] | None = None
@@ -122,16 +116,18 @@ class _Sender:
         self.lane.drop_queue()
         self._close_links()
 
-    def offer(self, plan: DeploymentPlan, request_id: str, rows: list[Row]) -> None:
+    def offer(self, plan: DeploymentPlan, request_id: str, rows: bytes, count: int) -> None:
         lane, before = self.lane, self.lane.rows
-        lane.offer(plan, request_id, rows, time.monotonic())
+        lane.offer(plan, request_id, rows, count, time.monotonic())
         # A sleeping sender wakes for the first row, and again only once a batch need not wait for more rows.
-        if not before or before < lane.batch_rows <= lane.rows:
+        if not before or before < lane.enough <= lane.rows:
             self._wake.set()
 
     def retarget(self, plan: DeploymentPlan | None) -> None:
-        before = self.lane.target
-        self.lane.retarget(plan)
+        before, schema = self.lane.target, self._schema(self._name)
+        if schema is not self._judge.schema:
+            self._judge = Judge(schema)
+        self.lane.retarget(plan, 1 + len(schema.classes) if schema else 1)
         if self.lane.target != before:
             self._close_links()
         self._wake.set()
@@ -139,14 +135,16 @@ class _Sender:
     async def _run(self) -> None:
         while not self._stopping:
             now = time.monotonic()
-            if expired := self.lane.expire(now):
-                await self._settle(expired, now, _Verdict("expired", "", iter(())))
+            wait = self.lane.due(now)
+            if wait is None or wait > 0:
+                await self._sleep(wait)
+            elif expired := self.lane.expire(now):
+                self._settle(expired, now, Judged("expired"))
+                await asyncio.sleep(0)
             elif batch := self.lane.take(now):
                 task = asyncio.get_running_loop().create_task(self._send(batch))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-            else:
-                await self._sleep(self.lane.due(now))
 
     async def _sleep(self, seconds: float | None) -> None:
         self._wake.clear()
@@ -157,31 +155,27 @@ class _Sender:
             pass
 
     async def _send(self, batch: Batch) -> None:
-        began, failed = time.monotonic(), True
-        verdict = _Verdict("node-stopped", "The node stopped before the challenger answered.", iter(()))
+        began = time.monotonic()
+        judged = Judged("node-stopped", "The node stopped before the challenger answered.")
         try:
-            verdict = await self._ask(batch)
-            failed = bool(verdict.error)
+            judged = await self._ask(batch)
         except NotReady as error:
-            verdict = _Verdict(error.code, error.detail, iter(()))
-        except (ValueError, TypeError):
-            verdict = _Verdict("not-encodable", "A row cannot be written as JSON.", iter(()))
+            judged = Judged(error.code, error.detail)
         finally:
-            self.lane.land(failed, time.monotonic())
+            self.lane.land(bool(judged.error), time.monotonic())
             self._wake.set()
-            await self._settle(batch, began, verdict)
+            self._settle(batch, began, judged)
 
-    async def _ask(self, batch: Batch) -> _Verdict:
-        schema = self._schema(self._name)
-        body = await _body(batch)
-        reply = await self._post(batch, body, largest_body(batch.rows, schema))
+    async def _ask(self, batch: Batch) -> Judged:
+        judge, rows = self._judge, batch.rows
+        reply = await self._post(batch, batch.body(), judge.largest_body(rows))
         if reply.status != 200:
-            return _Verdict(f"challenger-http-{reply.status}", f"The challenger node answered {reply.status}.", iter(()))
-        judge = Judge.of(reply.body, batch.mirror.version, batch.rows, schema)
-        if judge.error:
-            return _Verdict(judge.error, judge.detail, iter(()))
-        ids = (row_id for item in batch.items for row_id in item.ids())
-        return _Verdict("", "", judge.rows(ids))
+            return Judged(f"challenger-http-{reply.status}", f"The challenger node answered {reply.status}.")
+        # Each of these steps is short; what main has to answer in between does not wait for all of them.
+        await asyncio.sleep(0)
+        judged = await judge.judge(reply.body, batch.mirror.version, rows)
+        await asyncio.sleep(0)
+        return judged
 
     async def _post(self, batch: Batch, body: bytes, limit: int) -> Reply:
         mirror, deadline = batch.mirror, time.monotonic() + batch.mirror.timeout_seconds
@@ -212,55 +206,24 @@ class _Sender:
             link.close()
         return None
 
-    async def _settle(self, batch: Batch, began: float, verdict: _Verdict) -> None:
-        """Write down what became of the batch and count it, a piece at a time."""
-        latency = int((time.monotonic() - began) * 1e6)
-        outcome: Outcome = "expired" if verdict.error == "expired" else "failed"
-        detail = f"{verdict.error}: {verdict.detail}" if verdict.detail else ""
-        rows = verdict.judged
-        if verdict.error:
-            rows = (MirroredRow(name, outcome, None, [], verdict.error) for item in batch.items for name in item.ids())
-        while piece := list(islice(rows, PIECE_ROWS)):
-            counts: dict[Outcome, int] = {"answered": 0, "failed": 0, "expired": 0}
-            for row in piece:
-                if row.result != "dropped":
-                    counts[row.result] += 1
-            self.lane.settle(counts, detail or next((row.error_code for row in piece if row.error_code), ""))
-            self._write(batch, latency, piece)
-            await asyncio.sleep(0)
-
-    def _write(self, batch: Batch, latency_us: int, rows: list[MirroredRow]) -> None:
-        plan, version = batch.plan, batch.mirror.version
+    def _settle(self, batch: Batch, began: float, judged: Judged) -> None:
+        """Count what became of the batch and write it down."""
+        rows, results = batch.rows, judged.results
+        counts: dict[Outcome, int] = {"answered": judged.answered, "failed": judged.failed}
+        said = judged.code
+        if judged.error:
+            outcome: Outcome = "expired" if judged.error == "expired" else "failed"
+            counts, results = {outcome: rows}, no_answer(outcome, judged.error)
+            said = f"{judged.error}: {judged.detail}" if judged.detail else judged.error
+        self.lane.settle(counts, said)
         # Counted in the ledger all the same: the mirror's identity does not depend on what is recorded.
-        if plan.records == "off":
+        if batch.plan.records == "off":
             return
-        self._spool.append(
-            ChallengerRecord(
-                ts=time.time_ns() // 1000,
-                deployment=plan.name,
-                project=plan.project,
-                stage=plan.stage,
-                revision=plan.revision,
-                model=version.model,
-                version=version.version,
-                digest=version.digest,
-                latency_us=latency_us,
-                rows=rows,
-            )
-        )
+        latency = int((time.monotonic() - began) * 1e6)
+        stamp = Stamp.of(batch.plan, batch.mirror.version)
+        self._spool.write_challenger(stamp, latency, requests_text(batch.request_ids, batch.counts), results, rows)
 
     def _close_links(self) -> None:
         for link in self._idle:
             link.close()
         self._idle.clear()
-
-
-async def _body(batch: Batch) -> bytes:
-    """The request's JSON, with a pause for the loop after every few dozen rows."""
-    pieces: list[str] = []
-    for item in batch.items:
-        for start in range(0, len(item.rows), PIECE_ROWS):
-            pieces.append(_JSON.encode(item.rows[start : start + PIECE_ROWS])[1:-1])
-            if len(pieces) % PIECE_ROWS == 0 or len(item.rows) > PIECE_ROWS:
-                await asyncio.sleep(0)
-    return ('{"rows":[' + ",".join(pieces) + "]}").encode()

@@ -14,47 +14,67 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from quarterdeck.plan import DeploymentPlan, Mirror, MirrorReport
-from quarterdeck.records import row_id
-from quarterdeck.schema import Row
 
 IN_FLIGHT = 2
 GATHER_SECONDS = 0.02
+ENOUGH_ROWS = 256
+"""So many rows are sent without waiting for more; while a batch is on its way, the next one may grow beyond that."""
 BATCH_BYTES = 2**20
-"""A batch is sent once it holds about this much, however few rows that are: writing it must not hold up the loop."""
+"""A batch holds about this much at most, however few rows that are: writing it must not hold up the loop."""
+ANSWER_NUMBERS = 4096
+"""Numbers in the answer to one batch, about: it is judged in one go."""
 
 FAILURES_TO_OPEN = 3
 BACK_OFF_FIRST, BACK_OFF_LONGEST = 0.25, 5.0
-_ROW_BYTES, _CELL_BYTES = 32, 24
+# What a request costs in memory beside its text.
+_REQUEST_BYTES = 128
 
 Outcome = Literal["answered", "failed", "expired"]
 
 
-class Item(NamedTuple):
-    """Rows of one request, or what is left of them; `first` is the index of the first one in its request."""
+@dataclass(slots=True)
+class Bundle:
+    """Requests of one plan that were offered within the same few milliseconds: three lists, one place for each request.
 
-    request_id: str
-    first: int
-    rows: list[Row]
-    size: int
-    offered: float
+    Lists of plain values rather than objects per request, for the garbage collector looks at every object that waits here.
+    """
+
     plan: DeploymentPlan
-
-    def ids(self) -> list[str]:
-        """The row ids."""
-        return [row_id(self.request_id, self.first + index) for index in range(len(self.rows))]
+    offered: float
+    request_ids: list[str] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    rows: int = 0
+    size: int = 0
 
 
 class Batch(NamedTuple):
     """Rows that travel together: of one plan, so that one version is asked and one revision is recorded."""
 
-    items: list[Item]
+    bundles: list[Bundle]
     plan: DeploymentPlan
     mirror: Mirror
 
     @property
     def rows(self) -> int:
         """How many rows it holds."""
-        return sum(len(item.rows) for item in self.items)
+        return sum(bundle.rows for bundle in self.bundles)
+
+    @property
+    def request_ids(self) -> list[str]:
+        """The requests, in order."""
+        return [name for bundle in self.bundles for name in bundle.request_ids]
+
+    @property
+    def counts(self) -> list[int]:
+        """How many rows each request has."""
+        return [count for bundle in self.bundles for count in bundle.counts]
+
+    def body(self) -> bytes:
+        """JSON text of ``{"rows": […]}``, joined from the texts of the requests."""
+        # The brackets of each array are cut off; a caller may have put white space around them.
+        texts = [text.strip()[1:-1] for bundle in self.bundles for text in bundle.texts]
+        return b"".join((b'{"rows":[', b",".join(texts), b"]}"))
 
 
 @dataclass(slots=True)
@@ -84,10 +104,14 @@ class Circuit:
 
 @dataclass(slots=True)
 class Lane:
-    """Queue and ledger of one deployment; `plan` with a mirror while there is somewhere to send. Times are monotonic seconds."""
+    """Queue and ledger of one deployment; `plan` with a mirror while there is somewhere to send. Times are monotonic seconds.
+
+    `target` is the base URL and digest that rows are sent for, None while there is nowhere to send; `batch_rows` how many rows a
+    batch holds at most, unless one request alone has more; `enough` how many are sent without waiting for more.
+    """
 
     plan: DeploymentPlan | None = None
-    queue: deque[Item] = field(default_factory=deque)
+    queue: deque[Bundle] = field(default_factory=deque)
     rows: int = 0
     size: int = 0
     in_flight: int = 0
@@ -97,16 +121,9 @@ class Lane:
     outcomes: dict[Outcome, int] = field(default_factory=lambda: {"answered": 0, "failed": 0, "expired": 0})
     last_error: str = ""
     circuit: Circuit = field(default_factory=Circuit)
-
-    @property
-    def target(self) -> tuple[str, str] | None:
-        """Base URL and digest that rows are sent for; None while there is nowhere to send."""
-        return _target(self.plan)
-
-    @property
-    def batch_rows(self) -> int:
-        """Rows of a batch that need not wait for more."""
-        return self.plan.mirror.batch_rows if self.plan and self.plan.mirror else 0
+    target: tuple[str, str] | None = None
+    batch_rows: int = 0
+    enough: int = 0
 
     def report(self) -> MirrorReport:
         """The ledger as it is now."""
@@ -118,26 +135,52 @@ class Lane:
             **self.outcomes,
         )
 
-    def offer(self, plan: DeploymentPlan, request_id: str, rows: list[Row], now: float) -> None:
-        """Queue a request's rows, or drop all of them where they do not fit or `plan` wants them sent elsewhere."""
-        self.mirrored += len(rows)
-        mirror = plan.mirror
+    def offer(self, plan: DeploymentPlan, request_id: str, rows: bytes, count: int, now: float) -> None:
+        """Queue a request's rows, or drop all of them where they do not fit or `plan` wants them sent elsewhere.
+
+        Args:
+            plan: that the request was answered under.
+            request_id: its id.
+            rows: JSON text of the array of objects.
+            count: how many these are.
+            now: monotonic seconds.
+        """
+        self.mirrored += count
+        mirror, size = plan.mirror, len(rows) + _REQUEST_BYTES
+        elsewhere = plan is not self.plan and _target(plan) != self.target
         # All rows or none: half a request would make pairs that no reader could tell from a loss.
-        if mirror is None or _target(plan) != self.target or self.rows + len(rows) > mirror.queue_rows:
-            self.dropped += len(rows)
+        if mirror is None or elsewhere or self.rows + count > mirror.queue_rows or self.size + size > mirror.queue_bytes:
+            self.dropped += count
             return
-        # Only now, since it looks at every cell: what is dropped by its number of rows costs next to nothing.
-        size = sum(map(_size, rows))
-        if self.size + size > mirror.queue_bytes:
-            self.dropped += len(rows)
-            return
-        self.queue.append(Item(request_id, 0, rows, size, now, plan))
-        self.rows += len(rows)
+        bundle = self.queue[-1] if self.queue else None
+        if (
+            bundle is None
+            or bundle.plan is not plan
+            or now - bundle.offered > GATHER_SECONDS
+            or bundle.rows + count > self.batch_rows
+            or bundle.size + size > BATCH_BYTES
+        ):
+            bundle = Bundle(plan, now)
+            self.queue.append(bundle)
+        bundle.request_ids.append(request_id)
+        bundle.texts.append(rows)
+        bundle.counts.append(count)
+        bundle.rows += count
+        bundle.size += size
+        self.rows += count
         self.size += size
 
-    def retarget(self, plan: DeploymentPlan | None) -> None:
-        """Take over a plan. Rows that wait for another version, or for nobody, are dropped: nobody can answer them any more."""
-        before, self.plan = self.target, plan
+    def retarget(self, plan: DeploymentPlan | None, numbers: int = 1) -> None:
+        """Take over a plan. Rows that wait for another version, or for nobody, are dropped: nobody can answer them any more.
+
+        Args:
+            plan: None: nothing is mirrored any more.
+            numbers: in the answer to one row.
+        """
+        before, self.plan, self.target = self.target, plan, _target(plan)
+        mirror = plan.mirror if plan else None
+        self.batch_rows = min(mirror.batch_rows, max(1, ANSWER_NUMBERS // numbers)) if mirror else 0
+        self.enough = min(ENOUGH_ROWS, self.batch_rows)
         if before != self.target:
             self.drop_queue()
             # Another challenger has done nothing wrong yet.
@@ -158,12 +201,15 @@ class Lane:
         # Expiry is always due some time, even while the circuit keeps everything back.
         waits = [mirror.max_age_seconds - waited]
         if self.in_flight < (1 if self.circuit.open else IN_FLIGHT):
-            full = self.rows >= mirror.batch_rows or self.size >= BATCH_BYTES
+            full = self.rows >= self.enough or self.size >= BATCH_BYTES
             waits.append(max(0.0 if full else GATHER_SECONDS - waited, self.circuit.retry_at - now if self.circuit.open else 0.0))
         return max(0.0, min(waits))
 
     def expire(self, now: float) -> Batch | None:
-        """Take rows that waited too long, a batch of them at most; the caller settles them as expired."""
+        """Take rows that waited too long, a batch of them at most; the caller settles them as expired.
+
+        Requests of one bundle expire together, with the oldest of them: at most `GATHER_SECONDS` before their time.
+        """
         mirror = self.plan.mirror if self.plan else None
         if not self.queue or mirror is None or now - self.queue[0].offered < mirror.max_age_seconds:
             return None
@@ -195,30 +241,20 @@ class Lane:
             self.circuit.success()
 
     def _take(self, mirror: Mirror, offered_until: float) -> Batch:
-        items: list[Item] = []
-        room, space, plan = mirror.batch_rows, BATCH_BYTES, self.queue[0].plan
-        while self.queue and room and space > 0 and self.queue[0].plan is plan and self.queue[0].offered <= offered_until:
-            item = self.queue.popleft()
-            if len(item.rows) > room:
-                # By proportion: measuring both halves again would cost more than being a few bytes off.
-                part = item.size * room // len(item.rows)
-                rest = item._replace(first=item.first + room, rows=item.rows[room:], size=item.size - part)
-                self.queue.appendleft(rest)
-                item = item._replace(rows=item.rows[:room], size=part)
-            items.append(item)
-            room -= len(item.rows)
-            space -= item.size
-            self.rows -= len(item.rows)
-            self.size -= item.size
-        batch = Batch(items, plan, mirror)
-        self.in_flight_rows += batch.rows
+        first = self.queue.popleft()
+        batch, rows, size = Batch([first], first.plan, mirror), first.rows, first.size
+        while self.queue and self.queue[0].plan is first.plan and self.queue[0].offered <= offered_until:
+            if rows + self.queue[0].rows > self.batch_rows or size + self.queue[0].size > BATCH_BYTES:
+                break
+            bundle = self.queue.popleft()
+            batch.bundles.append(bundle)
+            rows += bundle.rows
+            size += bundle.size
+        self.rows -= rows
+        self.size -= size
+        self.in_flight_rows += rows
         return batch
 
 
 def _target(plan: DeploymentPlan | None) -> tuple[str, str] | None:
     return (plan.mirror.url, plan.mirror.version.digest) if plan and plan.mirror else None
-
-
-def _size(row: Row) -> int:
-    """About how many bytes a row will be as JSON; only its strings can be long."""
-    return _ROW_BYTES + _CELL_BYTES * len(row) + sum(len(value) for value in row.values() if type(value) is str)

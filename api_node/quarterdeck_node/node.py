@@ -29,6 +29,7 @@ from quarterdeck_node.spool import Spool
 RUNNING_SECONDS = 30.0
 PROBE_SECONDS = 10.0
 """Deadline of a probe: two that fail and the pauses between them still fit into `RUNNING_SECONDS`."""
+BEAT_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +43,7 @@ class Node:
 
     def __init__(self, settings: Settings, agent: Agent | None = None) -> None:
         self.settings = settings
+        self.limits = settings.limits
         # Sorts by time, so the spool's files of several boots are shipped in order.
         self.boot = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
         self.plan: Plan | None = None
@@ -49,11 +51,12 @@ class Node:
         self.draining = False
         # Requests being answered and bytes of bodies being received: doors count both and shed by them.
         self.inflight = self.receiving = 0
+        self.lag = 0.0
         self.agent = agent or HttpAgent(settings.folder)
         self.spool = Spool(settings.folder / "spool", self.boot, max_age=settings.ship_seconds)
         self.mirror = Mirror(self.spool, self._schema)
         self.predictor = Predictor(self.spool, self.mirror)
-        self.metrics = Metrics(self.state)
+        self.metrics = Metrics(self.state, cache_seconds=settings.metrics_seconds)
         self._loader: Loader | None = None
         self._client: PlanClient | None = None
         self._due = asyncio.Event()
@@ -66,7 +69,7 @@ class Node:
         self._client = PlanClient(self.settings, self.apply, self.report)
         # Before any plan: a mirror that is applied first would queue rows that nobody sends.
         self.mirror.start()
-        self._tasks = [asyncio.create_task(self.spool.run()), asyncio.create_task(self._probe())]
+        self._tasks = [asyncio.create_task(work) for work in (self.spool.run(), self._probe(), self._beat())]
         self._client.start()
 
     async def stop(self) -> None:
@@ -148,10 +151,12 @@ class Node:
             spool_rows=self.spool.rows,
             spool_bytes=self.spool.bytes,
             spool_oldest_seconds=self.spool.oldest_age,
+            queue_rows=sum(getattr(one.runtime, "waiting_rows", 0) for slot in slots.values() for one in slot.versions.values()),
+            loop_lag_seconds=self.lag,
         )
 
     async def _open(self, ref: VersionRef, folder: Path) -> Resident:
-        return await open_version(ref, folder, self.settings.model_seconds)
+        return await open_version(ref, folder, self.settings.budget, self.limits)
 
     def _changed(self) -> None:
         """Slots or states changed: mirror what answers now, show it, tell the plan server."""
@@ -161,6 +166,13 @@ class Node:
         self._due.set()
         if self._client is not None:
             self._client.changed()
+
+    async def _beat(self) -> None:
+        """See how late the loop is: whatever keeps it from this keeps it from requests."""
+        while True:
+            due = time.monotonic() + BEAT_SECONDS
+            await asyncio.sleep(BEAT_SECONDS)
+            self.lag = max(0.0, time.monotonic() - due)
 
     def _schema(self, name: str) -> Schema | None:
         slot = self.predictor.slots.get(name)
@@ -208,7 +220,8 @@ class Node:
         resident.users += 1
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                [answer] = await resident.runtime.predict([golden.row])
+                # With a deadline of its own it waits where callers are shed: a model under more load than it bears does run.
+                [answer] = await resident.runtime.predict([golden.row], time.monotonic() + PROBE_SECONDS)
         # Whatever it was, the next probe comes: a loop that ended here would say "not running" for ever.
         except Exception as error:
             _log.warning("the probe of %s was not answered: %s", name, getattr(error, "code", type(error).__name__))

@@ -1,40 +1,66 @@
-"""From a verified folder to a proven version in memory: files, environment, load, golden rows, in this order."""
+"""From a verified folder to a proven version in memory: files, environment, load, golden rows, in this order.
+
+A compiled model that turns out slow at its golden rows is loaded once more in a process of its own, and proven again there: the
+event loop is for models that answer while nobody notices.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from quarterdeck import forms, verify
 from quarterdeck.errors import ModelFailed, PackageRefused
 from quarterdeck.manifest import MANIFEST, Manifest
+from quarterdeck.model import Model
 from quarterdeck.plan import VersionRef
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row
+from quarterdeck_node.limits import DEFAULT, Limits
 from quarterdeck_node.predictor import Resident
-from quarterdeck_node.runtimes import Runtime
+from quarterdeck_node.runtimes import Budget, Runtime
 from quarterdeck_node.runtimes.inprocess import InProcess
 from quarterdeck_node.runtimes.process import ModelProcess
 
+_TRIES = 3
 
-async def open_version(ref: VersionRef, folder: Path, seconds: float) -> Resident:
+
+async def open_version(ref: VersionRef, folder: Path, budget: Budget, limits: Limits = DEFAULT) -> Resident:
     """Load one version and prove it through the very runtime that will serve it.
 
     Args:
         ref: which version; its digest must be the manifest's.
         folder: a complete package.
-        seconds: deadline of a batch in a model process.
+        budget: what a model outside the event loop may take, and what counts as slow inside it.
+        limits: what requests may be.
 
     Raises:
         PackageRefused: by name, before anything of it is loaded where that can be known before.
     """
     manifest = await asyncio.to_thread(_read, ref, folder)
-    runtime = await _runtime(ref, manifest, folder, seconds)
+    allow_code = ref.trust == "code"
+    # A GPU is asked for batches: its time for one row is that for hundreds.
+    if forms.in_process(manifest.form) and ref.accelerator == "none":
+        # Here the environment is this process; for a model process it is compared in there.
+        verify.check_environment(manifest)
+        model = await asyncio.to_thread(forms.load, manifest, folder, allow_code=allow_code)
+        resident = await _proven(ref, manifest, InProcess(model), limits)
+        if await asyncio.to_thread(_row_seconds, model, manifest) <= budget.loop_seconds:
+            return resident
+        await resident.runtime.close()
+    process = ModelProcess(folder, manifest, allow_code=allow_code, budget=budget, accelerator=ref.accelerator)
+    await process.start()
+    return await _proven(ref, manifest, process, limits)
+
+
+async def _proven(ref: VersionRef, manifest: Manifest, runtime: Runtime, limits: Limits) -> Resident:
     model = _Blocking(runtime, asyncio.get_running_loop())
     try:
         # In a thread, because the check blocks on answers that this loop must bring.
-        await asyncio.to_thread(verify.check_golden, manifest, model)
+        await asyncio.to_thread(verify.check_golden, manifest, model, _tolerance(ref, manifest))
     except BaseException as error:
         await runtime.close()
         if isinstance(error, ModelFailed):
@@ -42,7 +68,12 @@ async def open_version(ref: VersionRef, folder: Path, seconds: float) -> Residen
                 f"A golden row of {ref} was not answered: {error.detail}", code="golden-mismatch", kind="package", name=ref.model
             ) from None
         raise
-    return Resident(ref, manifest, runtime)
+    return Resident(ref, manifest, runtime, limits)
+
+
+def _tolerance(ref: VersionRef, manifest: Manifest) -> float | None:
+    """What golden answers may differ by: on a GPU as much as its graph was proven to."""
+    return manifest.accelerated.tolerance if ref.accelerator != "none" and manifest.accelerated is not None else None
 
 
 def _read(ref: VersionRef, folder: Path) -> Manifest:
@@ -63,15 +94,16 @@ def _read(ref: VersionRef, folder: Path) -> Manifest:
     return manifest
 
 
-async def _runtime(ref: VersionRef, manifest: Manifest, folder: Path, seconds: float) -> Runtime:
-    allow_code = ref.trust == "code"
-    # Here the environment is this process; for a model process it is compared in there.
-    if forms.in_process(manifest.form):
-        verify.check_environment(manifest)
-        return InProcess(await asyncio.to_thread(forms.load, manifest, folder, allow_code=allow_code))
-    process = ModelProcess(folder, ref.digest, allow_code=allow_code, seconds=seconds, variables=manifest.environment.variables)
-    await process.start()
-    return process
+def _row_seconds(model: Model, manifest: Manifest) -> float:
+    """What one row takes: the middle one of the golden rows."""
+    # The best of some tries: a busy machine makes a model look slower than it is, never faster.
+    return statistics.median(min(_seconds(model, golden.row) for _ in range(_TRIES)) for golden in manifest.golden)
+
+
+def _seconds(model: Model, row: Row) -> float:
+    began = time.perf_counter()
+    model.predict([row])
+    return time.perf_counter() - began
 
 
 class _Blocking:

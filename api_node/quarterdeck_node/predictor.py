@@ -6,45 +6,131 @@ so version, revision and record always belong together, whatever is switched mea
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from quarterdeck.errors import ModelFailed, NotFound, NotReady
+import msgspec
+import numpy as np
+from pydantic_core import to_json
+
+from quarterdeck.column_rows import ColumnRows
+from quarterdeck.errors import ModelFailed, NotFound, NotReady, Overloaded
 from quarterdeck.manifest import Manifest
 from quarterdeck.plan import DeploymentPlan, VersionRef
-from quarterdeck.records import Answer, MainRecord
+from quarterdeck.records import Answer, Stamp
 from quarterdeck.schema import Row
+from quarterdeck_node.answers import Answers, Writer
 from quarterdeck_node.binding import Binder
+from quarterdeck_node.limits import DEFAULT, Limits
 from quarterdeck_node.runtimes import Runtime
 from quarterdeck_node.spool import RecordSpool
+
+CHUNK_ROWS = 256
+"""Rows per turn of the event loop: a large request lets small ones pass between its chunks."""
 
 
 class Mirroring(Protocol):
     """Who sends copies to the challenger."""
 
-    def offer(self, deployment: DeploymentPlan, request_id: str, rows: list[Row]) -> None:
-        """Take a copy of the rows, or count them as dropped. Never blocks, never raises."""
+    def offer(self, deployment: DeploymentPlan, request_id: str, rows: bytes, count: int) -> None:
+        """Take a copy of the rows (JSON text of an array), or count them as dropped. Never blocks, never raises."""
+
+
+@runtime_checkable
+class Scoring(Protocol):
+    """A model in this process that gives scores without any object per row."""
+
+    def scores(self, row: Row) -> tuple[float, ...]:
+        """One score per class of one row, in the schema's order; of a regression, the number alone."""
+
+    def many(self, rows: Sequence[Row]) -> np.ndarray[Any, Any]:
+        """The same of many rows: float64, one row each."""
 
 
 class Resident:
-    """One version in memory, proven by its golden rows. It is closed when it is retired and its last request is done."""
+    """One version in memory, proven by its golden rows. It is closed when it is retired and its last request is done.
 
-    def __init__(self, ref: VersionRef, manifest: Manifest, runtime: Runtime) -> None:
+    Attributes:
+        scoring: the model itself where it is in this process and fast; None where the runtime has to be asked.
+        writer: writes its answers as text.
+    """
+
+    def __init__(self, ref: VersionRef, manifest: Manifest, runtime: Runtime, limits: Limits = DEFAULT) -> None:
         self.ref = ref
         self.manifest = manifest
         self.runtime = runtime
-        self.binder = Binder(manifest.data_schema)
+        self.binder = Binder(manifest.data_schema, limits)
+        self.writer = Writer(manifest.data_schema)
+        model = getattr(runtime, "model", None)
+        self.scoring = model if isinstance(model, Scoring) else None
         self.users = 0
 
 
-@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one request is answered with. `active` is False on versioned paths to a version that is not the active one.
+
+    Everything that each answer repeats is written here once: it is kept for as long as the version answers.
+    """
+
+    def __init__(self, plan: DeploymentPlan, resident: Resident, active: bool = True) -> None:
+        self.plan = plan
+        self.resident = resident
+        self.active = active
+        self.keeps = active and plan.role == "main"
+        # Kept here by the metrics, who find them again without a look-up.
+        self.series: Any = None
+
+    @property
+    def ref(self) -> VersionRef:
+        """The version."""
+        return self.resident.ref
+
+    @cached_property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers that name what answered."""
+        plan, ref = self.plan, self.ref
+        return (
+            (b"quarterdeck-model", ref.model.encode()),
+            (b"quarterdeck-version", str(ref.version).encode()),
+            (b"quarterdeck-digest", ref.digest.encode()),
+            (b"quarterdeck-revision", str(plan.revision).encode()),
+        )
+
+    @cached_property
+    def head(self) -> bytes:
+        """The same as lines of a response's head."""
+        return b"".join(name + b": " + value + b"\r\n" for name, value in self.headers)
+
+    @cached_property
+    def members(self) -> bytes:
+        """The members of a JSON answer that name what answered, with a comma behind."""
+        plan, ref = self.plan, self.ref
+        named = {"deployment": plan.name, "model": ref.model, "version": ref.version, "digest": ref.digest}
+        return to_json({**named, "revision": plan.revision})[1:-1] + b","
+
+    @cached_property
+    def stamp(self) -> Stamp:
+        """The part of a record that is the same for every request."""
+        plan, ref = self.plan, self.ref
+        return Stamp.of(plan, ref)
+
+
+@dataclass(frozen=True)
 class Live:
     """What a deployment answers with: a version together with the plan that made it active."""
 
     plan: DeploymentPlan
     resident: Resident
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """What every request to the active version takes."""
+        return Snapshot(self.plan, self.resident)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,35 +142,35 @@ class Slot:
     versions: Mapping[int, Resident] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What one request is answered with. `active` is False on versioned paths to a version that is not the active one."""
-
-    plan: DeploymentPlan
-    resident: Resident
-    active: bool = True
-
-    @property
-    def ref(self) -> VersionRef:
-        """The version."""
-        return self.resident.ref
-
-
 class Context(NamedTuple):
-    """Where a request came from. `started` is `time.perf_counter()` at its arrival."""
+    """Where a request came from. `started` (its arrival) and `deadline` are `time.monotonic()`."""
 
     request_id: str
     door: str
     started: float
     caller_id: str = ""
     key_id: str = ""
+    deadline: float = math.inf
 
 
-class Predicted(NamedTuple):
-    """The answers, one per row, and what gave them."""
+class Predicted:
+    """The answers, one per row, what gave them, and how long it took.
 
-    snapshot: Snapshot
-    answers: list[Answer]
+    Attributes:
+        given: the answers; `answers` lists them.
+        began, answered, kept: `time.monotonic()` before the model, after it, and after the record.
+    """
+
+    __slots__ = ("answered", "began", "given", "kept", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, given: Answers, began: float, answered: float, kept: float) -> None:
+        self.snapshot, self.given = snapshot, given
+        self.began, self.answered, self.kept = began, answered, kept
+
+    @property
+    def answers(self) -> list[Answer]:
+        """One answer per row, in order."""
+        return self.given.all()
 
 
 @dataclass(slots=True)
@@ -144,59 +230,115 @@ class Predictor:
         # From here on only this reference is used: a swap replaces it, and never changes what it points to.
         live = slot.live
         if version is None or version == live.resident.ref.version:
-            return Snapshot(live.plan, live.resident)
+            return live.snapshot
         if version not in slot.versions:
             held = ", ".join(str(number) for number in sorted({*slot.versions, live.resident.ref.version}))
             raise NotFound(f"{deployment} does not hold this version.", kind="version", hint=f"It holds {held}.")
         return Snapshot(live.plan, slot.versions[version], active=False)
 
-    async def predict(self, snapshot: Snapshot, rows: list[Row], context: Context) -> Predicted:
+    async def predict(self, snapshot: Snapshot, rows: Sequence[Row], context: Context, text: bytes = b"") -> Predicted:
         """Answer rows that were bound to the snapshot's schema, and have them recorded and mirrored.
+
+        Args:
+            snapshot: from `at`.
+            rows: at least one.
+            context: where they came from; its deadline is kept by refusing, never by an answer that comes late.
+            text: the rows as the JSON text of an array, where the door has it: records and mirrors take it as it is.
 
         Raises:
             ModelFailed: none of the rows is answered; nothing is recorded.
             Overloaded: shed before any work.
         """
-        resident = snapshot.resident
-        count = self.counts.setdefault((snapshot.plan.name, resident.ref.digest), Count())
+        resident, counted = snapshot.resident, self._count(snapshot)
+        began = time.monotonic()
+        if began > context.deadline:
+            raise Overloaded("The deadline passed before the model was asked.", code="deadline-exceeded")
+        # Before the first await, and not at all where there is none: a version must not be closed under its last request.
         resident.users += 1
         try:
-            answers = await resident.runtime.predict(rows)
-            # A runtime that forgets a row would shift every answer after it to its neighbour.
-            if len(answers) != len(rows):
-                raise ModelFailed(f"The model answered {len(answers)} rows for {len(rows)}.")
+            if resident.scoring is not None and len(rows) == 1:
+                answers = _one(resident, resident.scoring, rows[0]) or await _asked(resident, rows, context.deadline)
+            else:
+                answers = await (_scored if resident.scoring else _asked)(resident, rows, context.deadline)
         except ModelFailed:
-            count.failed += len(rows)
+            counted.failed += len(rows)
             raise
         finally:
             resident.users -= 1
+        answered = kept = time.monotonic()
         # Counted before it is recorded: answered rows are what written and dropped must add up to.
-        count.answered += len(rows)
-        if snapshot.active and snapshot.plan.role == "main":
-            self._keep(snapshot, rows, answers, context)
-        return Predicted(snapshot, answers)
+        counted.answered += len(rows)
+        if snapshot.keeps:
+            self._keep(snapshot, rows, answers, context, text)
+            kept = time.monotonic()
+        return Predicted(snapshot, answers, began, answered, kept)
 
-    def _keep(self, snapshot: Snapshot, rows: list[Row], answers: list[Answer], context: Context) -> None:
-        plan, ref = snapshot.plan, snapshot.ref
+    def _count(self, snapshot: Snapshot) -> Count:
+        key = snapshot.plan.name, snapshot.ref.digest
+        found = self.counts.get(key)
+        if found is None:
+            found = self.counts[key] = Count()
+        return found
+
+    def _keep(self, snapshot: Snapshot, rows: Sequence[Row], answers: Answers, context: Context, text: bytes) -> None:
+        plan = snapshot.plan
         if plan.records == "spooled":
-            record = MainRecord(
-                ts=time.time_ns() // 1000,
-                request_id=context.request_id,
-                deployment=plan.name,
-                project=plan.project,
-                stage=plan.stage,
-                revision=plan.revision,
-                model=ref.model,
-                version=ref.version,
-                digest=ref.digest,
-                door=context.door,
-                latency_us=round((time.perf_counter() - context.started) * 1e6),
-                rows=rows,
-                answers=answers,
-                caller_id=context.caller_id,
-                key_id=context.key_id,
-            )
             # A full or broken disk costs the record, never the answer: the spool counts what it had to drop.
-            self._spool.append(record)
+            self._spool.write_main(
+                snapshot.stamp,
+                context.request_id,
+                context.door,
+                int((time.monotonic() - context.started) * 1e6),
+                text or _text(rows, columns=True),
+                answers.kept(),
+                len(rows),
+                context.caller_id,
+                context.key_id,
+            )
         if plan.mirror is not None:
-            self._mirroring.offer(plan, context.request_id, rows)
+            self._mirroring.offer(plan, context.request_id, text or _text(rows), len(rows))
+
+
+async def _asked(resident: Resident, rows: Sequence[Row], deadline: float) -> Answers:
+    answers = await resident.runtime.predict(rows, deadline)
+    # A runtime that forgets a row would shift every answer after it to its neighbour.
+    if len(answers) != len(rows):
+        raise ModelFailed(f"The model answered {len(answers)} rows for {len(rows)}.")
+    return Answers.listed(resident.writer, answers)
+
+
+def _one(resident: Resident, model: Scoring, row: Row) -> Answers | None:
+    """One row, which never waits for anything; None where it failed, and the runtime has to say why."""
+    try:
+        return resident.writer.one(model.scores(row))
+    except Exception:
+        return None
+
+
+async def _scored(resident: Resident, rows: Sequence[Row], deadline: float) -> Answers:
+    """Many rows, which take turns with whoever else is there."""
+    model = resident.scoring
+    assert model is not None
+    try:
+        scores = await _in_turns(model, rows) if len(rows) > CHUNK_ROWS else model.many(rows)
+        if len(scores) == len(rows):
+            return resident.writer.many(scores)
+    # Whatever it was, the runtime asks again and names the row, or finds that nothing is wrong with any.
+    except Exception:
+        pass
+    return await _asked(resident, rows, deadline)
+
+
+async def _in_turns(model: Scoring, rows: Sequence[Row]) -> np.ndarray[Any, Any]:
+    parts = []
+    for start in range(0, len(rows), CHUNK_ROWS):
+        parts.append(model.many(rows[start : start + CHUNK_ROWS]))
+        await asyncio.sleep(0)
+    return np.concatenate(parts)
+
+
+def _text(rows: Sequence[Row], columns: bool = False) -> bytes:
+    """Rows as JSON where their door has no text of them; by column where that is how they came and it may be."""
+    if columns and isinstance(rows, ColumnRows):
+        return msgspec.json.encode({"columns": rows.lists()})
+    return to_json(list(rows))

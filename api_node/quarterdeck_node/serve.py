@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
+from typing import Any
 
 import uvicorn
 import uvloop
 
 from quarterdeck import lifeline
 from quarterdeck.errors import InvalidInput, QuarterdeckError
+from quarterdeck_node import logs
 from quarterdeck_node.app import create_app
 from quarterdeck_node.drain import DrainingServer
 from quarterdeck_node.node import Node
@@ -18,7 +19,6 @@ from quarterdeck_node.protocol import limited
 from quarterdeck_node.settings import Settings
 from quarterdeck_node.starting import allow_files, prepare, refuse
 
-KEEP_ALIVE_SECONDS = 75
 FINISH_SECONDS = 30
 _BACKLOG = 2_048
 
@@ -35,9 +35,7 @@ def main() -> None:
     allow_files(settings.max_connections)
     # Before anything is served: a supervisor that died meanwhile must not leave us behind.
     lifeline.watch(settings.lifeline_fd)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # One line per request at most would be written by httpx for each poll: its own level keeps it to what goes wrong.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure(settings.log_level)
     uvloop.run(serve(settings, listener))
 
 
@@ -62,10 +60,11 @@ def listen(settings: Settings) -> socket.socket:
 async def serve(settings: Settings, listener: socket.socket) -> None:
     """Run one node to its end."""
     node = Node(settings)
+    app = create_app(node)
     config = uvicorn.Config(
-        create_app(node),
+        app,
         loop="uvloop",
-        http=limited(settings.max_connections),
+        http=limited(settings.max_connections, app.state.edge, settings.max_head_bytes),
         ws="none",
         lifespan="off",
         access_log=False,
@@ -73,13 +72,22 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         server_header=False,
         # Nobody stands before a node whose word about callers would count.
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=FINISH_SECONDS,
     )
     await node.start()
+    grpc = await _listen_grpc(node) if settings.grpc_port else None
     try:
         await DrainingServer(config, node).serve(sockets=[listener])
     finally:
+        if grpc is not None:
+            await grpc.stop(FINISH_SECONDS)
         # The last requests are answered by now; a model that hangs must not keep the tail of the spool from its agent.
         async with asyncio.timeout(FINISH_SECONDS):
             await node.stop()
+
+
+async def _listen_grpc(node: Node) -> Any:
+    # gRPC's library takes memory and time to start with that nobody who does not use it should pay.
+    from quarterdeck_node.grpc_door.server import listen as listen_grpc
+
+    return await listen_grpc(node, node.settings.host, node.settings.grpc_port)

@@ -15,13 +15,14 @@ import asyncio
 import fcntl
 import logging
 import os
+import struct
 import threading
 import time
 from collections import Counter, deque
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from quarterdeck.records import KIND_MAIN, Record, encode
+from quarterdeck.records import Record, Stamp, challenger_frame, decode, main_frame
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ TICK_SECONDS = 0.25
 BACKLOG = 16
 """Finished files that wait for the agent beyond which age finishes no more: a store outage must not make 10,000 small files."""
 
-KINDS = ("main", "challenger")
+MAIN, CHALLENGER = KINDS = ("main", "challenger")
 REASONS = ("spool-full", "write-failed", "not-encodable")
 
 
@@ -43,8 +44,37 @@ class RecordSpool(Protocol):
     written: Counter[str]
     dropped: Counter[tuple[str, str]]
 
-    def append(self, record: Record) -> int:
-        """Put one record down; its sequence number, or 0 where it was dropped and counted. Never raises."""
+    def write_main(
+        self,
+        stamp: Stamp,
+        request_id: str,
+        door: str,
+        latency_us: int,
+        rows: bytes,
+        answers: bytes,
+        count: int,
+        caller_id: str = "",
+        key_id: str = "",
+    ) -> int:
+        """Put down one request that main answered.
+
+        Args:
+            stamp: who answered.
+            request_id: of the node's own making.
+            door: the protocol it came by.
+            latency_us: microseconds.
+            rows: JSON text, validated: array of objects, or ``{"columns": {name: [values]}}``. It is put down as it is.
+            answers: JSON text ``[[prediction, [scores]], …]``.
+            count: rows in it.
+            caller_id: the caller's own id of the request.
+            key_id: of the key that was shown.
+
+        Returns:
+            The record's sequence number, or 0 where it was dropped and counted. Never raises.
+        """
+
+    def write_challenger(self, stamp: Stamp, latency_us: int, requests: bytes, results: bytes, count: int) -> int:
+        """Put down what became of `count` mirrored rows; texts as `records.challenger_frame` takes them, the rest as above."""
 
 
 class MemorySpool:
@@ -56,14 +86,33 @@ class MemorySpool:
         self.dropped: Counter[tuple[str, str]] = Counter()
         self.room = room
 
-    def append(self, record: Record) -> int:
+    def write_main(
+        self,
+        stamp: Stamp,
+        request_id: str,
+        door: str,
+        latency_us: int,
+        rows: bytes,
+        answers: bytes,
+        count: int,
+        caller_id: str = "",
+        key_id: str = "",
+    ) -> int:
         """Keep the record; 0 where there is no room left."""
-        kind = _kind(record)
+        return self._keep(
+            main_frame(1, stamp, _now(), request_id, door, latency_us, rows, answers, caller_id, key_id), MAIN, count
+        )
+
+    def write_challenger(self, stamp: Stamp, latency_us: int, requests: bytes, results: bytes, count: int) -> int:
+        """Keep the record; 0 where there is no room left."""
+        return self._keep(challenger_frame(1, stamp, _now(), latency_us, requests, results), CHALLENGER, count)
+
+    def _keep(self, frame: bytes, kind: str, count: int) -> int:
         if self.room is not None and len(self.records) >= self.room:
-            self.dropped[kind, "spool-full"] += len(record.rows)
+            self.dropped[kind, "spool-full"] += count
             return 0
-        self.records.append(record)
-        self.written[kind] += len(record.rows)
+        self.records += [found.record for found in decode(frame)]
+        self.written[kind] += count
         return len(self.records)
 
 
@@ -76,7 +125,7 @@ class _Segment(NamedTuple):
 
 
 class Spool:
-    """Appends records to files in `folder`; safe to use from several threads.
+    """Writes records to files in `folder`; safe to use from several threads.
 
     A number is used up by a dropped record too, so whoever reads the store sees the gap.
 
@@ -107,29 +156,58 @@ class Spool:
         self._oldest_foreign: float | None = None
         self._look_around()
 
-    def append(self, record: Record) -> int:
+    def write_main(
+        self,
+        stamp: Stamp,
+        request_id: str,
+        door: str,
+        latency_us: int,
+        rows: bytes,
+        answers: bytes,
+        count: int,
+        caller_id: str = "",
+        key_id: str = "",
+    ) -> int:
         """Write one frame; when this returns its number, the kernel holds the whole frame. 0: dropped and counted."""
-        kind, rows = _kind(record), len(record.rows)
         with self._lock:
             # Before anything can fail: the gap that a lost record leaves is what readers count.
-            self._sequence += 1
+            self._sequence = sequence = self._sequence + 1
             try:
-                frame = encode(self._sequence, record)
-            except (ValueError, TypeError) as error:
-                return self._drop(kind, rows, "not-encodable", error)
-            if self.bytes + len(frame) > self._limit_bytes:
-                return self._drop(kind, rows, "spool-full")
+                frame = main_frame(sequence, stamp, _now(), request_id, door, latency_us, rows, answers, caller_id, key_id)
+            except (ValueError, TypeError, struct.error) as error:
+                return self._drop(MAIN, count, "not-encodable", error)
+            return self._put(frame, MAIN, count)
+
+    def write_challenger(self, stamp: Stamp, latency_us: int, requests: bytes, results: bytes, count: int) -> int:
+        """Write one frame, as `write_main` does."""
+        with self._lock:
+            self._sequence = sequence = self._sequence + 1
             try:
-                self._write(memoryview(frame))
-            except OSError as error:
-                self._cut_back()
-                return self._drop(kind, rows, "write-failed", error)
-            self._size += len(frame)
-            self._rows += rows
-            self.written[kind] += rows
-            if self._size >= self._max_bytes:
-                self._finish()
-            return self._sequence
+                frame = challenger_frame(sequence, stamp, _now(), latency_us, requests, results)
+            except (ValueError, TypeError, struct.error) as error:
+                return self._drop(CHALLENGER, count, "not-encodable", error)
+            return self._put(frame, CHALLENGER, count)
+
+    def _put(self, frame: bytes, kind: str, count: int) -> int:
+        size = len(frame)
+        if self._size + self._finished_bytes + size > self._limit_bytes:
+            return self._drop(kind, count, "spool-full")
+        try:
+            descriptor = self._open() if self._file is None else self._file
+            # Not gathered with the frames of other requests: the call costs a microsecond, and their answers would have to wait.
+            if (taken := os.write(descriptor, frame)) < size:
+                left = memoryview(frame)[taken:]
+                while left:
+                    left = left[os.write(descriptor, left) :]
+        except OSError as error:
+            self._cut_back()
+            return self._drop(kind, count, "write-failed", error)
+        self._size += size
+        self._rows += count
+        self.written[kind] += count
+        if self._size >= self._max_bytes:
+            self._finish()
+        return self._sequence
 
     def tick(self, now: float) -> None:
         """Finish the open file when it is old enough and see what the agent has taken; `now` is time.monotonic()."""
@@ -148,7 +226,7 @@ class Spool:
                 log.error("the spool's folder cannot be read", extra={"errno": error.errno})
 
     def close(self) -> None:
-        """Finish the open file, so that the agent ships the tail at once; appending again opens a new one."""
+        """Finish the open file, so that the agent ships the tail at once; writing again opens a new one."""
         with self._lock:
             self._finish()
 
@@ -173,11 +251,6 @@ class Spool:
             if self._oldest_foreign is not None:
                 ages.append(time.time() - self._oldest_foreign)
             return max(ages, default=0.0)
-
-    def _write(self, left: memoryview) -> None:
-        descriptor = self._open() if self._file is None else self._file
-        while left:
-            left = left[os.write(descriptor, left) :]
 
     def _open(self) -> int:
         self._name = f"{self._boot}-{self._sequence:020d}"
@@ -242,5 +315,6 @@ class Spool:
         return self._folder / (self._name + suffix)
 
 
-def _kind(record: Record) -> str:
-    return KINDS[0] if record.kind == KIND_MAIN else KINDS[1]
+def _now() -> int:
+    """Unix time in microseconds."""
+    return time.time_ns() // 1000

@@ -164,6 +164,7 @@ class Client:
         """The API's form of a resource, with the digest of main resolved to its version."""
         spec = resource.spec
         main = {"model": spec.model.name, "version": self._number(resource), "trust": spec.model.trust}
+        main["accelerator"] = spec.model.accelerator
         body = spec.model_dump(mode="json", exclude={"model", "challenger"})
         if spec.challenger:
             body["challenger"] = {**spec.challenger.model_dump(mode="json"), "model": spec.challenger.model or spec.model.name}
@@ -386,8 +387,8 @@ _BY_STATUS: dict[int, type[QuarterdeckError]] = {
 }
 # Where several classes share a status the code tells them apart.
 _BY_CODE: dict[str, type[QuarterdeckError]] = {
-    "overloaded": errors.Overloaded,
-    "model-failed": errors.ModelFailed,
+    **dict.fromkeys(("overloaded", "queue-full", "deadline-exceeded"), errors.Overloaded),
+    **dict.fromkeys(("model-failed", "model-died", "model-timeout", "model-out-of-memory"), errors.ModelFailed),
     **dict.fromkeys(
         (
             "digest-mismatch",

@@ -13,6 +13,7 @@
     ├── NotReady                503 not-ready
     ├── PackageRefused          422 (reason codes)       tampered, foreign environment, golden mismatch …: never loaded
     ├── StorageError            502 (reason codes)       no-such-bucket, wrong-credentials, unreachable …
+    ├── NotExplainable          501 explain-unsupported  a model whose answers cannot be split among its features
     └── ModelFailed             500 model-failed         the model itself raised or answered garbage
 
 Programs read `code`; people read `detail` and `hint`. Neither ever carries a value from a request, a path of the
@@ -171,6 +172,13 @@ class StorageError(QuarterdeckError):
     def __init__(self, detail: str, *, retryable: bool = True, **named: Any) -> None:
         super().__init__(detail, **named)
         self.retryable = retryable
+
+
+class NotExplainable(QuarterdeckError):
+    """The model's answers cannot be split into what each feature adds to them; the detail says why."""
+
+    status = 501
+    default_code = "explain-unsupported"
 
 
 class ModelFailed(QuarterdeckError):

@@ -28,10 +28,7 @@ def golden_rows(schema: Schema, rows: Sequence[Row], model: Model) -> list[Golde
         InvalidInput: the data has no row without an infinite number.
         ModelFailed: the model fails on a row of its own data.
     """
-    ordinary = _spread([row for row in rows if _finite(row)], _ORDINARY)
-    if not ordinary:
-        hint = "Give null or a large number in the place of infinity: JSON has no word for it."
-        raise InvalidInput("No row of the data is free of infinite numbers.", kind="data", name="X", hint=hint)
+    ordinary = _spread(ordinary_rows(rows), _ORDINARY)
     found = [_golden(model, row) for row in ordinary]
     for row in _edges(schema, ordinary):
         try:
@@ -42,6 +39,15 @@ def golden_rows(schema: Schema, rows: Sequence[Row], model: Model) -> list[Golde
     # Small data may give the same row twice.
     unique = {golden.model_dump_json(): golden for golden in found}
     return list(unique.values())
+
+
+def ordinary_rows(rows: Sequence[Row]) -> list[Row]:
+    """The rows without an infinite number; `InvalidInput` where there is none."""
+    found = [row for row in rows if _finite(row)]
+    if not found:
+        hint = "Give null or a large number in the place of infinity: JSON has no word for it."
+        raise InvalidInput("No row of the data is free of infinite numbers.", kind="data", name="X", hint=hint)
+    return found
 
 
 def spread(count: int, wanted: int) -> list[int]:

@@ -14,12 +14,12 @@ from quarterdeck.schema import Frozen, Name, Prediction, Row, Schema
 
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA: Literal[1] = 1
-Form = Literal["lightgbm-text", "skops", "joblib"]
-"""How the model is stored and served. `lightgbm-text` needs no Python environment; `skops` and `joblib` need theirs exactly."""
+Form = Literal["compiled", "skops", "joblib", "python"]
+"""How the model is stored and served. `compiled` needs no Python environment; the others need theirs exactly."""
 Trust = Literal["data", "code"]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
-_SAFE_PATH = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
+_SAFE_PATH = re.compile(r"[a-z0-9_][a-z0-9._-]*(/[a-z0-9_][a-z0-9._-]*)*")
 
 _AGAIN = "Publish the package again from its source."
 
@@ -84,6 +84,7 @@ class Proof(Frozen):
     labels_different: int
     largest_difference: float
     tolerance: float
+    edges: int = Field(0, description="Edge cases besides, each answered alike or refused alike.")
 
 
 class Manifest(Frozen):
@@ -108,6 +109,8 @@ class Manifest(Frozen):
     training: DataSummary | None = None
     validation: DataSummary | None = None
     proof: Proof | None = None
+    fallback: str = Field("", description="Why the model was not compiled; empty where it was.")
+    accelerated: Proof | None = Field(None, description="Proof of the graph for GPUs, where there is one: its own tolerance.")
     card: str = Field("", description="Model card, Markdown.")
     description: str = ""
     run: str = ""

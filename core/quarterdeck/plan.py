@@ -14,6 +14,7 @@ Role = Literal["main", "challenger"]
 AccessMode = Literal["public", "instance", "project"]
 RecordMode = Literal["spooled", "off"]
 LoadState = Literal["fetching", "loading", "ready", "failed"]
+Accelerator = Literal["none", "cuda"]
 
 
 class VersionRef(Frozen):
@@ -25,6 +26,7 @@ class VersionRef(Frozen):
     trust: Literal["data", "code"] = Field(
         "data", description="What the deployment allows: `code` lets the package run code when loaded."
     )
+    accelerator: Accelerator = Field("none", description="What scores: the processor, or an NVIDIA GPU by ONNX Runtime.")
 
     def __str__(self) -> str:
         return f"{self.model} v{self.version}"
@@ -39,7 +41,7 @@ class Mirror(Frozen):
     queue_rows: int = 10_000
     queue_bytes: int = 16 * 2**20
     max_age_seconds: float = 10.0
-    batch_rows: int = 256
+    batch_rows: int = Field(1_000, description="Rows of a batch at most; a larger request travels alone.")
     timeout_seconds: float = 5.0
 
 

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from operator import attrgetter, itemgetter
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 
 from quarterdeck.errors import StorageError
 from quarterdeck.records import ChallengerRecord, Frame, MainRecord, row_id
-from quarterdeck.schema import Feature, Row, Schema
+from quarterdeck.schema import Feature, Label, Row, Scalar, Schema
 from quarterdeck.storage import Storage
 from quarterdeck.storage.keys import records_prefix
 
@@ -120,7 +121,7 @@ def main_table(frames: Sequence[Frame], boot: str, schema: Schema | None) -> pa.
     rows: dict[str, list[Any]] = {
         "row_id": [row_id(record.request_id, index) for record in records for index in range(len(record.rows))],
         "row": [index for record in records for index in range(len(record.rows))],
-        "prediction": [json.dumps(answer.prediction) for answer in answers],
+        "prediction": _labels([answer.prediction for answer in answers]),
         "scores": [answer.scores for answer in answers],
     }
     alike = _alike(found, boot, ["request_id", "door", "key_id"]) | {"caller_id": [_text(record.caller_id) for record in records]}
@@ -142,7 +143,7 @@ def challenger_table(frames: Sequence[Frame], boot: str) -> pa.Table:
         "row_id": [row.row_id for row in mirrored],
         "result": [row.result for row in mirrored],
         "error_code": [row.error_code for row in mirrored],
-        "prediction": [json.dumps(row.prediction) if row.result == "answered" else None for row in mirrored],
+        "prediction": _labels([row.prediction if row.result == "answered" else None for row in mirrored]),
         "scores": [row.scores if row.result == "answered" else None for row in mirrored],
     }
     return _table(CHALLENGER_COLUMNS, _alike(found, boot, []), [len(record.rows) for _, record in found], rows)
@@ -230,33 +231,55 @@ def pairs(main: pa.Table, challenger: pa.Table) -> pa.Table:
 
 def _alike(found: Sequence[tuple[int, MainRecord | ChallengerRecord]], boot: str, more: list[str]) -> dict[str, list[Any]]:
     """Columns whose value all rows of a record share, one value per record."""
-    names = ["ts", *_PLACE_AND_VERSION, *more]
-    columns: dict[str, list[Any]] = {name: [getattr(record, name) for _, record in found] for name in names}
-    columns["latency_us"] = [min(record.latency_us, _INT32_MAX) for _, record in found]
+    names = ["ts", "latency_us", *_PLACE_AND_VERSION, *more]
+    # All members of a record by one call, and all records turned into columns by another.
+    values = zip(*map(attrgetter(*names), [record for _, record in found]), strict=True)
+    columns: dict[str, list[Any]] = dict(zip(names, map(list, values), strict=True))
+    columns["latency_us"] = [min(latency, _INT32_MAX) for latency in columns["latency_us"]]
     return columns | {"boot": [boot] * len(found), "seq": [sequence for sequence, _ in found]}
 
 
 def _table(schema: pa.Schema, alike: dict[str, list[Any]], counts: list[int], rows: dict[str, list[Any]]) -> pa.Table:
     """Put together what records share, repeated for each of their rows, and what rows have for themselves."""
-    places = pa.array([place for place, count in enumerate(counts) for _ in range(count)], pa.int64())
-    arrays = [
-        pa.array(rows[field.name], field.type) if field.name in rows else pa.array(alike[field.name], field.type).take(places)
-        for field in schema
-    ]
+    arrays = [pa.array(rows[field.name] if field.name in rows else alike[field.name], field.type) for field in schema]
+    # One row to a record is the usual case, and then there is nothing to repeat.
+    if sum(counts) != len(counts) or 0 in counts:
+        places = pa.array([place for place, count in enumerate(counts) for _ in range(count)], pa.int64())
+        arrays = [array if field.name in rows else array.take(places) for field, array in zip(schema, arrays, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _features(rows: list[Row], schema: Schema | None) -> tuple[str, pa.Array]:
     """Name and content of the features' column."""
-    names = set(schema.names) if schema else set()
-    if schema is not None and all(row.keys() <= names for row in rows):
+    columns = _columns(rows, schema.names) if schema is not None else None
+    if schema is not None and columns is not None:
         try:
-            arrays = [pa.array([row.get(feature.name) for row in rows], _type(feature)) for feature in schema.features]
+            arrays = [pa.array(column, _type(feature)) for feature, column in zip(schema.features, columns, strict=True)]
             return "features", pa.StructArray.from_arrays(arrays, fields=[_field(feature) for feature in schema.features])
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError):
             # A record is worth more than its type: an integer beyond 64 bits, half a surrogate pair.
             pass
     return "features_json", pa.array([json.dumps(row) for row in rows], pa.string())
+
+
+def _columns(rows: list[Row], names: list[str]) -> Sequence[Sequence[Scalar]] | None:
+    """Rows turned into columns, null where a row lacks one; None where a row has others than these."""
+    if rows and len(names) > 1 and all(len(row) == len(names) for row in rows):
+        try:
+            return list(zip(*map(itemgetter(*names), rows), strict=True))
+        except KeyError:
+            return None
+    if all(row.keys() <= set(names) for row in rows):
+        return [[row.get(name) for row in rows] for name in names]
+    return None
+
+
+def _labels(labels: Iterable[Label | None]) -> list[str | None]:
+    """The JSON text of each; None stays None."""
+    # There are few labels and many rows. By type too, since True, 1 and 1.0 are equal; numbers differ anyhow.
+    typed = [(type(label), label) for label in labels]
+    texts = {key: json.dumps(key[1]) for key in set(typed) if key[0] is not float}
+    return [None if label is None else json.dumps(label) if kind is float else texts[kind, label] for kind, label in typed]
 
 
 def _type(feature: Feature) -> pa.DataType:

@@ -23,7 +23,7 @@ from pydantic_core import ErrorDetails
 
 from quarterdeck.errors import InvalidInput
 from quarterdeck.manifest import Digest, Trust
-from quarterdeck.plan import AccessMode, RecordMode
+from quarterdeck.plan import Accelerator, AccessMode, RecordMode
 from quarterdeck.schema import Frozen, Name
 
 API_VERSION: Literal["quarterdeck.dev/v1alpha1"] = "quarterdeck.dev/v1alpha1"
@@ -31,6 +31,7 @@ KIND: Literal["ModelDeployment"] = "ModelDeployment"
 # Strict: YAML reads `yes` as true, and pydantic would take that for version 1.
 _VERSION = Annotated[int, Field(ge=1, strict=True, description="Number of the version.")]
 _TRUST_WORDS = "`code` lets the package run code when it is loaded."
+_ACCELERATOR_WORDS = "`cuda` scores on an NVIDIA GPU; the package must have been built for it, and the node must have one."
 
 Place = tuple[str | int, ...]
 
@@ -42,6 +43,7 @@ class MainRef(Frozen):
     version: _VERSION | None = None
     digest: Digest | None = None
     trust: Trust = Field("data", description=_TRUST_WORDS)
+    accelerator: Accelerator = Field("none", description=_ACCELERATOR_WORDS)
 
     @model_validator(mode="after")
     def _named(self) -> MainRef:
@@ -56,6 +58,7 @@ class ChallengerRef(Frozen):
     model: Name | None = Field(None, description="Name of the model; that of main where it is left out.")
     version: _VERSION
     trust: Trust = Field("data", description=_TRUST_WORDS)
+    accelerator: Accelerator = Field("none", description=_ACCELERATOR_WORDS)
 
 
 class Spec(Frozen):

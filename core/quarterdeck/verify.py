@@ -20,8 +20,8 @@ from quarterdeck.records import Answer
 from quarterdeck.schema import Row
 
 _CHUNK = 2**20
-# What the C library reads is a format of its own, stable over releases; the golden rows prove it on the spot.
-_NEEDS_NOTHING: frozenset[Form] = frozenset({"lightgbm-text"})
+# A program is data of ours, and a model text one of LightGBM's, stable over releases; the golden rows prove them on the spot.
+_NEEDS_NOTHING: frozenset[Form] = frozenset({"compiled"})
 
 
 def check_files(manifest: Manifest, folder: Path) -> None:
@@ -62,7 +62,7 @@ def read_verified(manifest: Manifest, folder: Path, path: str) -> bytes:
 def check_environment(manifest: Manifest, environ: Mapping[str, str] | None = None) -> None:
     """Compare interpreter, libraries and variables with what is here.
 
-    `lightgbm-text` needs no Python environment; every form needs its variables.
+    `compiled` needs no Python environment; every form needs its variables.
 
     Args:
         manifest: says what the model needs.
@@ -78,17 +78,23 @@ def check_environment(manifest: Manifest, environ: Mapping[str, str] | None = No
     compare_variables(manifest, os.environ if environ is None else environ)
 
 
-def check_golden(manifest: Manifest, model: Model) -> None:
+def check_golden(manifest: Manifest, model: Model, tolerance: float | None = None) -> None:
     """Ask the model for every golden row, one at a time and all at once, and compare.
+
+    Args:
+        manifest: has the rows.
+        model: to ask.
+        tolerance: the manifest's own where None.
 
     Raises:
         PackageRefused: ``golden-mismatch``; `extra["place"]` names the row, its number starting at 0.
     """
+    allowed = manifest.golden_tolerance if tolerance is None else tolerance
     together = _ask(manifest, model, [golden.row for golden in manifest.golden], "of all")
     for index, golden in enumerate(manifest.golden):
-        _same(manifest, index, golden, together[index])
+        _same(manifest, index, golden, together[index], allowed)
         # A single row takes the model's fast path, which must agree with the batch.
-        _same(manifest, index, golden, _ask(manifest, model, [golden.row], str(index))[0])
+        _same(manifest, index, golden, _ask(manifest, model, [golden.row], str(index))[0], allowed)
 
 
 def differs(expected: Answer, answer: Answer, tolerance: float) -> str:
@@ -125,9 +131,9 @@ def _ask(manifest: Manifest, model: Model, rows: list[Row], place: str) -> list[
     return answers
 
 
-def _same(manifest: Manifest, index: int, golden: GoldenRow, answer: Answer) -> None:
+def _same(manifest: Manifest, index: int, golden: GoldenRow, answer: Answer, tolerance: float) -> None:
     expected = Answer(golden.expected.prediction, golden.expected.scores)
-    found = differs(expected, answer, manifest.golden_tolerance)
+    found = differs(expected, answer, tolerance)
     if found:
         raise _golden(manifest, str(index), found)
 

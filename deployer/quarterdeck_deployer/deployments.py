@@ -10,6 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from quarterdeck.errors import Conflict, NotFound
+from quarterdeck.manifest import Manifest
+from quarterdeck.plan import VersionRef
 from quarterdeck.rollout import Record
 from quarterdeck_deployer import audit, registry
 from quarterdeck_deployer.audit import Act, Change
@@ -24,6 +26,7 @@ from quarterdeck_deployer.revisions import (
     RevisionView,
     RollbackInput,
     SwapInput,
+    VersionChoice,
     pair,
     require_pair,
     rollback_target,
@@ -83,7 +86,8 @@ class Deployments:
         def edit(session: Session, current: RevisionView) -> _Edit:
             # Main is resolved again only for its schema: its reference stays as it is.
             main = registry.resolve(session, current.main.model, current.main.version, current.main.trust)
-            challenger = registry.resolve(session, choice.model or current.main.model, choice.version, choice.trust)
+            model = choice.model or current.main.model
+            challenger = registry.resolve(session, model, choice.version, choice.trust, choice.accelerator)
             require_pair(main, challenger)
             return _Edit("challenger", _with(current, challenger=challenger[0]))
 
@@ -259,11 +263,15 @@ def _add(session: Session, row: Deployment, edit: _Edit, act: Act, current: Revi
     return number
 
 
+def _choice(session: Session, choice: VersionChoice) -> tuple[VersionRef, Manifest]:
+    return registry.resolve(session, choice.model, choice.version, choice.trust, choice.accelerator)
+
+
 def _resolved(session: Session, wish: DeploymentInput) -> Content:
-    main = registry.resolve(session, wish.main.model, wish.main.version, wish.main.trust)
+    main = _choice(session, wish.main)
     challenger = None
     if wish.challenger is not None:
-        challenger = registry.resolve(session, wish.challenger.model, wish.challenger.version, wish.challenger.trust)
+        challenger = _choice(session, wish.challenger)
         require_pair(main, challenger)
     return Content(
         description=wish.description,

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, defer
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, PackageRefused, StorageError
 from quarterdeck.manifest import Digest, Form, Manifest, Proof, Trust
-from quarterdeck.plan import VersionRef
+from quarterdeck.plan import Accelerator, VersionRef
 from quarterdeck.schema import Frozen, Name, Task
 from quarterdeck.storage import Storage
 from quarterdeck.storage.keys import manifest_key
@@ -204,12 +204,15 @@ class Registry:
         return manifest
 
 
-def resolve(session: Session, model: str, version: int, trust: Trust) -> tuple[VersionRef, Manifest]:
+def resolve(
+    session: Session, model: str, version: int, trust: Trust, accelerator: Accelerator = "none"
+) -> tuple[VersionRef, Manifest]:
     """The reference of a registered version, with the trust that the deployment gives it and the package needs.
 
     Raises:
         NotFound: no such model or version.
-        PackageRefused: ``trust-required`` where the package runs code when loaded and the deployment does not allow it.
+        PackageRefused: ``trust-required`` where the package runs code when loaded and the deployment does not allow it,
+            ``accelerator-unsupported`` where it was not built for what shall score.
     """
     row = _version_row(session, model, version)
     manifest = _manifest(row)
@@ -222,8 +225,17 @@ def resolve(session: Session, model: str, version: int, trust: Trust) -> tuple[V
             name=place,
             hint="Set trust: code beside this version if you trust whoever made it.",
         )
+    if accelerator != "none" and manifest.accelerated is None:
+        raise PackageRefused(
+            f"{model} v{version} was not built for {accelerator}.",
+            code="accelerator-unsupported",
+            kind="package",
+            name=f"{model} v{version}",
+            hint="Build it with --accelerated, or leave `accelerator` out.",
+        )
     # Trust that the package does not need is not given: equal bytes then have one reference.
-    return VersionRef(model=model, version=version, digest=row.digest, trust=manifest.trust), manifest
+    found = VersionRef(model=model, version=version, digest=row.digest, trust=manifest.trust, accelerator=accelerator)
+    return found, manifest
 
 
 def _refuse_twins(session: Session, model: str, given: VersionInput, known: Version | None) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound
 from quarterdeck.manifest import Digest, Manifest, Trust
-from quarterdeck.plan import AccessMode, RecordMode, VersionRef
+from quarterdeck.plan import Accelerator, AccessMode, RecordMode, VersionRef
 from quarterdeck.rollout import Spec
 from quarterdeck.schema import Frozen, Name, Schema
 from quarterdeck_deployer.labels import label_text
@@ -25,6 +25,7 @@ class VersionChoice(Frozen):
     model: Name
     version: Annotated[int, Field(ge=1)]
     trust: Trust = Field("data", description="`code` allows this version to run code from its package when it is loaded.")
+    accelerator: Accelerator = Field("none", description="`cuda` scores on an NVIDIA GPU, where the package was built for it.")
 
 
 class DeploymentInput(Frozen):
@@ -46,6 +47,7 @@ class ChallengerInput(Frozen):
     model: Name | None = Field(None, description="Its model; main's own where left out.")
     version: Annotated[int, Field(ge=1)]
     trust: Trust = "data"
+    accelerator: Accelerator = "none"
     why: Why = ""
 
 

@@ -66,7 +66,7 @@ def published(storage: Storage, change: dict[str, Any], base: Manifest, name: st
     return VersionRef(model=name, version=1, digest=digest_of(raw), trust="data")
 
 
-@pytest.mark.parametrize("form", ["lightgbm-text", "skops"])
+@pytest.mark.parametrize("form", ["compiled", "skops"])
 def test_a_sound_package_is_ensured(agent: AgentProcess, storage: Storage, form: Any) -> None:
     """The folder is complete, the trial is measured, and asking again answers at once from memory."""
     ref = model_package("binary", form, name=f"sound-{form}").push(storage)

@@ -7,7 +7,7 @@ from pathlib import Path
 from quarterdeck.record_files import read_main
 from quarterdeck.storage import open_storage
 from quarterdeck_node.spool import Spool
-from tests.agents import agent_in, record
+from tests.agents import agent_in, put, record
 from tests.models import version_encoding_model
 from tests.s3 import S3Server
 from tests.support import eventually
@@ -26,7 +26,7 @@ def test_packages_and_records_travel_over_s3(s3: S3Server, tmp_path: Path) -> No
         assert (refused.status_code, refused.json()["code"]) == (502, "wrong-credentials")
         assert agent.get("/state")[ref.digest]["state"] == "failed"
         spool = Spool(agent.folder / "spool", "boot")
-        spool.append(record(1, digest=ref.digest))
+        put(spool, record(1, digest=ref.digest))
         spool.close()
         eventually(lambda: agent.get("/health")["shipping"]["last_error"] == "wrong-credentials")
         s3.set_credentials()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -15,12 +16,11 @@ import pytest
 from quarterdeck.errors import StorageError
 from quarterdeck.plan import Plan
 from quarterdeck.record_files import keys, read_main
-from quarterdeck.records import encode
 from quarterdeck.storage import Storage, open_storage
 from quarterdeck.storage.memory import MemoryStorage
 from quarterdeck_node.agent.shipping import Shipper
 from quarterdeck_node.spool import Spool
-from tests.agents import AgentProcess, agent_in, record
+from tests.agents import AgentProcess, agent_in, framed, put, record, stamped
 from tests.models import version_encoding_model
 from tests.support import PROGRAMS, ROOT, eventually
 
@@ -71,7 +71,7 @@ def written(folder: Path, count: int, boot: str = "boot", close: bool = True) ->
     """Some records in the spool, several files of them."""
     spool = Spool(folder / "spool", boot, max_bytes=1500)
     for number in range(1, count + 1):
-        spool.append(record(number))
+        put(spool, record(number))
     if close:
         spool.close()
     return spool
@@ -92,7 +92,7 @@ def test_finished_files_are_shipped_and_deleted(tmp_path: Path) -> None:
     """In the order of their sequences; what is being written stays."""
     storage = MemoryStorage()
     spool = written(node(tmp_path), 20)
-    spool.append(record(21))
+    put(spool, record(21))
     assert shipper(tmp_path, storage).ship() > 1
     assert sequences(storage) == list(range(1, 21))
     assert [path.suffix for path in (tmp_path / "spool").iterdir()] == [".open"]
@@ -103,14 +103,47 @@ def test_an_orphan_is_finished_and_shipped_without_its_torn_frame(tmp_path: Path
     storage = MemoryStorage()
     folder = node(tmp_path) / "spool"
     folder.mkdir()
-    whole = b"".join(encode(number, record(number)) for number in range(1, 6))
+    whole = b"".join(framed(number, record(number)) for number in range(1, 6))
     orphan = folder / "dead-00000000000000000001.open"
-    orphan.write_bytes(whole + encode(6, record(6))[:-3])
+    orphan.write_bytes(whole + framed(6, record(6))[:-3])
     found = shipper(tmp_path, storage)
     found.ship()
     assert sequences(storage) == [1, 2, 3, 4, 5]
-    assert found.shipped.torn_bytes == len(encode(6, record(6))) - 3
+    assert found.shipped.torn_bytes == len(framed(6, record(6))) - 3
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        b'[{"number":1.5,"name":"\xc3\xa9"},{"number":null,"name":"b"}]',
+        b' [ {"number" : 15e-1 ,\r\n "name":"\\u00e9"}\n,{ "number":NaN,"name":"b" } ] ',
+        b'{"columns":{"number":[1.5,null],"name":["\xc3\xa9","b"]}}',
+    ],
+    ids=["compact", "as-a-person-writes", "columns"],
+)
+def test_rows_reach_the_store_whatever_text_their_door_put_down(tmp_path: Path, rows: bytes) -> None:
+    """The spool keeps the caller's own text; readers see rows."""
+    storage, spool = MemoryStorage(), Spool(node(tmp_path) / "spool", "boot")
+    spool.write_main(stamped(record(1)), "r", "plain", 80, rows, b'[["yes",[0.5]],["no",[0.25]]]', 2, "mine", "k")
+    spool.close()
+    shipper(tmp_path, storage).ship()
+    found = read_main(storage, "flights")
+    assert [json.loads(text) for text in found["features_json"].to_pylist()] == [
+        {"number": 1.5, "name": "é"},
+        {"number": None, "name": "b"},
+    ]
+    assert found.select(["row_id", "prediction", "scores", "caller_id", "key_id", "latency_us"]).to_pylist() == [
+        {
+            "row_id": f"r-{row}",
+            "prediction": f'"{label}"',
+            "scores": [score],
+            "caller_id": "mine",
+            "key_id": "k",
+            "latency_us": 80,
+        }
+        for row, (label, score) in enumerate([("yes", 0.5), ("no", 0.25)])
+    ]
 
 
 def test_a_newborn_file_is_left_alone(tmp_path: Path) -> None:
@@ -130,7 +163,7 @@ def test_damage_keeps_the_file_for_a_person(tmp_path: Path) -> None:
     storage = MemoryStorage()
     folder = node(tmp_path) / "spool"
     folder.mkdir()
-    frames = [encode(number, record(number)) for number in (1, 2, 3)]
+    frames = [framed(number, record(number)) for number in (1, 2, 3)]
     damaged = b"".join([frames[0], b"?" + frames[1][1:], frames[2]])
     (folder / "boot-00000000000000000001.seg").write_bytes(damaged)
     found = shipper(tmp_path, storage)
@@ -187,7 +220,7 @@ def test_the_program_ships_while_a_writer_lives_and_its_tail_when_told_to_end(tm
         storage = open_storage(agent.store)
         spool = written(agent.folder, 20)
         eventually(lambda: sequences(storage) == list(range(1, 21)))
-        spool.append(record(21))
+        put(spool, record(21))
         spool.close()
         assert agent.terminate() == 0
         assert sequences(storage) == list(range(1, 22))
@@ -202,7 +235,7 @@ def test_features_are_typed_once_the_package_is_here(tmp_path: Path) -> None:
         ref = version_encoding_model(1).push(storage)
         assert agent.ensure(ref).status_code == 200
         spool = Spool(agent.folder / "spool", "boot")
-        spool.append(record(1, digest=ref.digest))
+        put(spool, record(1, digest=ref.digest))
         spool.close()
         eventually(lambda: sequences(storage) == [1])
         assert read_main(storage, "flights")["features"].to_pylist() == [{"number": 1.0}]
@@ -221,7 +254,7 @@ def test_agents_that_are_killed_again_and_again_lose_nothing(tmp_path: Path) -> 
             agent.start(ship_poll=0.02)
             for _ in range(300):
                 count += 1
-                spool.append(record(count))
+                put(spool, record(count))
             wanted = len(keys(storage, "flights", "main")) + seeded.randrange(1, 8)
             eventually(partial(delivered, storage, wanted), every=0.001)
             agent.kill()

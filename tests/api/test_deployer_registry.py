@@ -37,7 +37,7 @@ def test_registered_version_shows_what_its_manifest_says(here: World) -> None:
     """Facts, manifest and golden rows come from the package; the first version becomes active; its run is known."""
     digest = here.register(1)
     found = here.ok(here.http.get("/api/models/flights/versions/1"))
-    assert (found["digest"], found["form"], found["active"], found["run"]) == (digest, "lightgbm-text", True, "run 1")
+    assert (found["digest"], found["form"], found["active"], found["run"]) == (digest, "compiled", True, "run 1")
     assert found["manifest"]["golden"][0]["expected"]["prediction"] == "no"
     model = here.ok(here.http.get("/api/models/flights"))
     assert (model["active_version"], model["newest"], [run["name"] for run in model["runs"]]) == (1, 1, ["run 1"])

@@ -45,7 +45,7 @@ def manifest_of(files: dict[str, bytes], **changes: object) -> bytes:
     entries = [{"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for path, data in files.items()]
     document = {
         "model": "m",
-        "form": "lightgbm-text",
+        "form": "compiled",
         "schema": {"task": "regression", "features": [{"name": "x", "type": "float"}]},
         "files": entries,
         "environment": {"python": "3.11.7"},

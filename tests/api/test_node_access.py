@@ -180,4 +180,7 @@ def test_every_door_states_who_may_enter() -> None:
         "/v2/health/live",
         "/v2/health/ready",
         "/docs/style.css",
+        "/health",
+        "/ping",
+        "/version",
     }

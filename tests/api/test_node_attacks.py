@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from quarterdeck_node.doors.call import MAX_BODIES, MAX_BODY
-from quarterdeck_node.doors.oip import MAX_INPUTS, MAX_OUTPUTS, MAX_PARAMETERS
+from quarterdeck_node.doors.oip_request import MAX_INPUTS, MAX_OUTPUTS, MAX_PARAMETERS
+from quarterdeck_node.limits import DEFAULT
 from tests.nodes import JSON, LocalNode, deployment, encoding, key, local_node
 
 QUOTES = b'\\"' * 200_000
@@ -119,7 +119,7 @@ def test_bodies_may_come_in_any_pieces(node: LocalNode) -> None:
 
 def test_a_body_is_counted_whatever_was_declared(node: LocalNode) -> None:
     """Too large by its declaration: not read. Too large in truth: read up to the limit."""
-    declared = node.raw("POST", PREDICT, b"{}", content_length=str(MAX_BODY + 1))
+    declared = node.raw("POST", PREDICT, b"{}", content_length=str(DEFAULT.body_bytes + 1))
     lied = node.raw("POST", PREDICT, *[b" " * 2**20] * 9, content_length="2")
     assert (status(declared), status(lied)) == (413, 413)
     for sent in (declared, lied):
@@ -130,13 +130,13 @@ def test_a_body_is_counted_whatever_was_declared(node: LocalNode) -> None:
 
 def test_all_bodies_together_are_bounded(node: LocalNode) -> None:
     """Large ones in many pieces are shed while too much is on its way; what comes in one piece is answered."""
-    node.node.receiving = MAX_BODIES
+    node.node.receiving = DEFAULT.bodies_bytes
     try:
         shed = node.raw("POST", PREDICT, b'{"number":', b" 1}")
         assert (status(shed), json.loads(shed[1]["body"])["code"]) == (503, "overloaded")
         assert (b"retry-after", b"1") in shed[0]["headers"]
         assert status(node.raw("POST", PREDICT, b'{"number": 1}')) == 200
-        assert node.node.receiving == MAX_BODIES
+        assert node.node.receiving == DEFAULT.bodies_bytes
     finally:
         node.node.receiving = 0
 

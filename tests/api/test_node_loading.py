@@ -55,12 +55,12 @@ def wrong_golden(built: BuiltPackage) -> dict[str, Any]:
         ("skops", lambda built: environment(built, python="3.1.4"), "environment-mismatch", "python"),
         ("skops", lambda built: environment(built, libraries={"scikit-learn": "0.1"}), "environment-mismatch", "scikit-learn"),
         (
-            "lightgbm-text",
+            "compiled",
             lambda built: environment(built, variables=["NOT_SET_ANYWHERE"]),
             "variable-missing",
             "NOT_SET_ANYWHERE",
         ),
-        ("lightgbm-text", wrong_golden, "golden-mismatch", "golden row 0"),
+        ("compiled", wrong_golden, "golden-mismatch", "golden row 0"),
         ("skops", wrong_golden, "golden-mismatch", "golden row 0"),
     ],
     ids=["interpreter", "library", "variable", "golden in process", "golden in a process of its own"],
@@ -204,7 +204,7 @@ def hammer(node: LocalNode, stop: threading.Event, revisions: dict[int, int], fo
     return seen
 
 
-@pytest.mark.parametrize(("form", "swaps"), [("lightgbm-text", 100), ("skops", 25)])
+@pytest.mark.parametrize(("form", "swaps"), [("compiled", 100), ("skops", 25)])
 def test_swaps_under_load_lose_and_mix_nothing(node: LocalNode, form: Any, swaps: int) -> None:
     """Eight clients while main is switched to and fro: every answer is one version's, under that version's revision."""
     versions = {number: node.holds(encoding(number, form), number) for number in (1, 2)}

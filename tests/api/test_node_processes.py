@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from quarterdeck.errors import ModelFailed
+from quarterdeck_node.runtimes import Budget
+from quarterdeck_node.runtimes.inprocess import InProcess
 from quarterdeck_node.runtimes.process import ModelProcess
 from tests.nodes import LocalNode, deployment, encoding, local_node, touchy, written
 from tests.support import eventually
@@ -71,7 +73,7 @@ def test_a_closed_runtime_answers_nobody_and_leaves_nobody_waiting(node: LocalNo
     """What waits when a version is unloaded fails, and so does what comes after; neither hangs."""
 
     async def story() -> list[str]:
-        runtime = ModelProcess(written(touchy()), touchy().manifest.digest, allow_code=True, seconds=60.0)
+        runtime = ModelProcess(written(touchy()), touchy().manifest, allow_code=True, budget=Budget())
         # Never started: what matters here is who waits, not for what.
         waiting = [asyncio.create_task(runtime.predict([{"number": HANGS}])) for _ in range(300)]
         await asyncio.sleep(0)
@@ -114,7 +116,7 @@ def test_more_than_can_wait_is_shed_before_any_work(node: LocalNode) -> None:
     statuses = Counter(answer.status_code for answer in answers)
     shed = [answer for answer in answers if answer.status_code == 503]
     assert set(statuses) == {200, 503}
-    assert {(answer.json()["code"], answer.headers["retry-after"]) for answer in shed} == {("overloaded", "1")}
+    assert {(answer.json()["code"], answer.headers["retry-after"]) for answer in shed} == {("queue-full", "1")}
 
 
 def test_a_model_that_raises_costs_its_own_request(node: LocalNode) -> None:
@@ -126,3 +128,12 @@ def test_a_model_that_raises_costs_its_own_request(node: LocalNode) -> None:
     assert node.predict({"number": 1.0}, "touchy").json()["predictions"] == [{"prediction": 1.0}]
     assert pid(node) == before
     assert node.report().deployments[0].errors[touchy().manifest.digest] == errors + 1
+
+
+@pytest.mark.parametrize(("seconds", "kind"), [(60.0, InProcess), (0.0, ModelProcess)])
+def test_a_slow_compiled_model_leaves_the_event_loop(tmp_path: Path, seconds: float, kind: type[object]) -> None:
+    """By what its golden rows take: then it is proven and answers in a process of its own, with the same answers."""
+    with local_node(tmp_path, loop_seconds=seconds) as node:
+        node.serves(deployment(node.holds(encoding(3), 1)))
+        assert isinstance(node.node.predictor.slots["numbers"].versions[1].runtime, kind)
+        assert node.predict([{"number": 1.0}, {"number": 2.0}]).json()["predictions"] == [{"prediction": 3.0}] * 2

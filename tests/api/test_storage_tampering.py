@@ -10,7 +10,7 @@ from tests.campaigns.tamper import offsets, run
 from tests.models import Kind
 
 
-@pytest.mark.parametrize("form", ["lightgbm-text", "skops"])
+@pytest.mark.parametrize("form", ["compiled", "skops"])
 def test_changed_bytes_are_refused_by_the_name_of_their_file(tmp_path: Path, form: Kind) -> None:
     """First, last and some bytes of every file and the manifest, in the store and in the cache."""
     outcome = run(tmp_path, 20_000, (form,))

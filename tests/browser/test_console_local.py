@@ -20,7 +20,7 @@ pytestmark = pytest.mark.browser
 def system(tmp_path: Path) -> Iterator[LocalSystem]:
     """Two versions of one model are deployed: one answers, the other beside it."""
     with LocalSystem(tmp_path) as found:
-        main, challenger = (found.publish(model_package("binary", form)) for form in ("skops", "lightgbm-text"))
+        main, challenger = (found.publish(model_package("binary", form)) for form in ("skops", "compiled"))
         found.deploy("late", main, challenger)
         yield found
 

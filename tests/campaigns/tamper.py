@@ -26,6 +26,7 @@ from quarterdeck.plan import VersionRef
 from quarterdeck.storage import open_storage
 from quarterdeck.storage.keys import blob_key, manifest_key
 from quarterdeck_node.opening import open_version
+from quarterdeck_node.runtimes import Budget
 from tests.models import Kind, flight_model
 
 STEP = 1000
@@ -104,7 +105,7 @@ class World:
 
 
 async def _opened(ref: VersionRef, folder: Path) -> None:
-    resident = await open_version(ref, folder, 60.0)
+    resident = await open_version(ref, folder, Budget(batch_seconds=60.0))
     await resident.runtime.close()
 
 

@@ -47,7 +47,9 @@ class Reader:
 
     def write(self, name: str, text: str) -> None:
         """A file of the reader's."""
-        (self._system.folder / name).write_text(self.here(text))
+        path = self._system.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.here(text))
 
     def here(self, text: str) -> str:
         """The text with the ports of this system."""

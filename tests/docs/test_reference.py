@@ -9,6 +9,7 @@ import pytest
 from quarterdeck_deployer import metrics as deployer_metrics
 from quarterdeck_node import metrics as node_metrics
 from quarterdeck_node.app import DOORS
+from tools import protocol
 from tools.generate import PAGES, REFERENCE, render
 from tools.reference import cli, errors, http, metrics, settings
 
@@ -17,6 +18,12 @@ from tools.reference import cli, errors, http, metrics, settings
 def test_page_is_what_the_code_says(name: str) -> None:
     """`make generate` would change nothing."""
     assert (REFERENCE / name).read_text(encoding="utf-8") == render(name), "run `make generate`"
+
+
+def test_the_grpc_protocol_is_what_protoc_makes_of_it() -> None:
+    """`make generate` would change nothing in the Python side of the protocol either."""
+    for path, made in protocol.render().items():
+        assert (protocol.FOLDER / path).read_text(encoding="utf-8") == made, "run `make generate`"
 
 
 def test_no_page_is_left_over() -> None:

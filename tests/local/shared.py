@@ -50,7 +50,7 @@ class Shared:
 
     def task(self, task: Task) -> VersionRef:
         """The published LightGBM model of one task."""
-        return self.publish(task, model_package(task, "lightgbm-text", task))
+        return self.publish(task, model_package(task, "compiled", task))
 
     def version(self, number: int) -> VersionRef:
         """Version 1 or 2 of `versions`: every answer is the version's own number."""

@@ -41,7 +41,7 @@ class Shell:
 
     def model(self, name: str) -> None:
         """Publish a small regression model."""
-        model_package("regression", "lightgbm-text", name).write(self.folder / name)
+        model_package("regression", "compiled", name).write(self.folder / name)
         self.ok("package", "push", name)
 
 
@@ -63,7 +63,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 def test_from_packages_to_rollback(shell: Shell) -> None:
     """Push, apply, challenger, predict, feedback, performance, swap, rollback: each step shows in the next."""
     model_package("binary", "skops", "late").write(shell.folder / "one")
-    model_package("binary", "lightgbm-text", "late").write(shell.folder / "two")
+    model_package("binary", "compiled", "late").write(shell.folder / "two")
     assert [shell.ok("package", "push", folder)["version"] for folder in ("one", "two")] == [1, 2]
     (shell.folder / "late.yaml").write_text(yaml("late"))
     assert shell.ok("apply", "-f", "late.yaml")["changed"]

@@ -96,7 +96,7 @@ def test_a_tampered_model_is_refused_beside_a_healthy_one_until_it_is_mended(sha
     """One bit in the store: named by file in API, command line and console; the right bytes and a new wish, and it answers."""
     name, built = "repair-tampered", lightgbm_model("regression", 5).package("repair-tampered")
     ref = shared.publish(name, built)
-    place = blob(shared, built, "model.txt")
+    place = blob(shared, built, "trees-0.txt")
     whole = place.read_bytes()
     replace(place, whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
     with traffic(shared, HEALTHY) as said:
@@ -104,11 +104,11 @@ def test_a_tampered_model_is_refused_beside_a_healthy_one_until_it_is_mended(sha
         assert (done["changed"], done["applied"]) == (True, False)
         seen = refused(shared, name, "digest-mismatch")
         assert (seen["deployed"]["state"], seen["running"]["state"]) == ("failed", "failing")
-        assert "model.txt" in seen["hold"]["reason"]
+        assert "trees-0.txt" in seen["hold"]["reason"]
         assert "on node main" in seen["hold"]["reason"]
         assert shared.ask(name, rows(1)).status_code == 503
         for where, text in pages(shared, name).items():
-            assert "model.txt" in text, where
+            assert "trees-0.txt" in text, where
         replace(place, whole)
         assert apply(shared, name, ref, "mended")["applied"]
         assert shared.ask(name, rows(1)).json()["digest"] == ref.digest
@@ -144,14 +144,14 @@ def test_a_missing_blob_is_named_and_comes_back(shared: Shared, healthy: Version
     """A file that is not in the store at all: refused by name as well, and served after it was put there."""
     name, built = "repair-missing", lightgbm_model("regression", 6).package("repair-missing")
     ref = shared.publish(name, built)
-    place = blob(shared, built, "model.txt")
+    place = blob(shared, built, "trees-0.txt")
     whole = place.read_bytes()
     place.unlink()
     with traffic(shared, HEALTHY) as said:
         assert not apply(shared, name, ref, wait=5)["applied"]
         seen = shared.observed(name)
         told = seen["hold"] or seen["failure"] or seen["target"]["nodes"][0]
-        assert "model.txt" in json.dumps(told) or built.manifest.file("model.txt").sha256 in json.dumps(told)
+        assert "trees-0.txt" in json.dumps(told) or built.manifest.file("trees-0.txt").sha256 in json.dumps(told)
         place.write_bytes(whole)
         assert apply(shared, name, ref, "mended")["applied"]
         assert shared.ask(name, rows(1)).json()["digest"] == ref.digest

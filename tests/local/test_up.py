@@ -200,7 +200,7 @@ def test_a_broken_package_is_refused_by_name_and_the_old_version_serves_on(syste
     system.deploy("versions", one)
     built = version_encoding_model(2)
     two = system.publish(built)
-    entry = built.manifest.file("model.txt")
+    entry = built.manifest.file("trees-0.txt")
     blob = system.home.folder / "store" / "blobs" / "sha256" / entry.sha256
     data = bytearray(blob.read_bytes())
     data[len(data) // 2] ^= 1
@@ -209,12 +209,12 @@ def test_a_broken_package_is_refused_by_name_and_the_old_version_serves_on(syste
     (system.folder / "two.yaml").write_text(YAML.format(version=2))
     done = cli(system.folder, "apply", "-f", "two.yaml", "--timeout", "20")
     assert done.returncode == 1
-    assert "model.txt" in done.stderr
+    assert "trees-0.txt" in done.stderr
     assert "versions v1 serves on" in done.stderr
     with system.client() as client:
         hold = client.deployment("versions")["observed"]["hold"]
         assert hold["code"] == "digest-mismatch"
-        assert f"versions v{two.version} on node main: model.txt" in hold["reason"]
+        assert f"versions v{two.version} on node main: trees-0.txt" in hold["reason"]
         assert client.predict("versions", [{"number": 1.0}])["version"] == 1
 
 

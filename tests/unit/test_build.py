@@ -33,7 +33,7 @@ from quarterdeck.sources import plain
 from tests.models import FLIGHTS, TARGETS, Kind, flight_model, lightgbm_model, model_package, sklearn_model, table
 from tests.support import ROOT
 
-FORMS: list[Kind] = ["lightgbm-text", "skops"]
+FORMS: list[Kind] = ["compiled", "skops"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -68,8 +68,8 @@ def test_packages_describe_their_data(task: Task, form: Kind) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_metrics_come_from_validation_data_and_say_so(task: Task, names: set[str], form: Kind) -> None:
     """Each task has its metrics; the name's first word is the data they were measured on."""
-    trained = lightgbm_model(task) if form == "lightgbm-text" else sklearn_model(task)
-    assert set(trained.package().manifest.metrics) == {f"validation_{name}" for name in names}
+    trained = lightgbm_model(task) if form == "compiled" else sklearn_model(task)
+    assert set(trained.package(form=form).manifest.metrics) == {f"validation_{name}" for name in names}
     alone = package(trained.model, trained.X, trained.y, name="alone").manifest
     assert set(alone.metrics) == {f"training_{name}" for name in names}
     assert alone.validation is None
@@ -161,7 +161,7 @@ def test_a_model_that_is_not_reproducible_is_not_built() -> None:
         ("auto", None, "untrusted-types", "halved"),
         ("skops", "code", "untrusted-types", "halved"),
         ("joblib", None, "trust-required", "trust code"),
-        ("lightgbm-text", None, "invalid-input", "Pipeline|bare LightGBM"),
+        ("compiled", None, "invalid-input", "FunctionTransformer: it calls a function"),
     ],
 )
 def test_code_is_not_stored_unasked(form: Any, trust: Any, code: str, words: str) -> None:
@@ -192,7 +192,7 @@ def test_labels_that_do_not_follow_from_scores_are_asked_for() -> None:
     """An SVC's probabilities may contradict its labels; the package keeps its labels."""
     X, y = table()[["distance", "hour"]], table().late
     model = RandomForestClassifier(3, random_state=0).fit(X, y)
-    assert json.loads(package(model, X, y, name="forest").files["columns.json"])["labels"] == "scores"
+    assert json.loads(package(model, X, y, name="forest", form="skops").files["columns.json"])["labels"] == "scores"
     contrary = Contrary().fit(X, y)
     built = package(contrary, X, y, name="contrary", trust="code")
     assert json.loads(built.files["columns.json"])["labels"] == "predict"
@@ -256,7 +256,7 @@ def test_early_stopping_is_kept() -> None:
         callbacks=[lightgbm.early_stopping(2, verbose=False)],
     )
     built = package(model, trained.X, trained.y, name="stopped", validation=trained.validation)
-    assert built.files["model.txt"].decode().count("\nTree=") == model.best_iteration_ < 200
+    assert built.files["trees-0.txt"].decode().count("\nTree=") == model.best_iteration_ < 200
 
 
 def test_datetimes_and_texts_go_through_a_package(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def hour_of(frame: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize("form", FORMS)
 def test_real_flights_are_packaged(form: Kind, tmp_path: Path) -> None:
     """A model of real data builds, proves itself and keeps a usable Brier score."""
-    built = flight_model(form).package("late-flights")
+    built = flight_model(form).package("late-flights", form=form)
     assert 0.1 < built.manifest.metrics["validation_brier"] < 0.21
     assert package_files.test_package(built.write(tmp_path / "p"), allow_code=False).passed
 
@@ -289,7 +289,7 @@ import sys
 from tests.models import lightgbm_model, model_package, sklearn_model, flight_model
 from quarterdeck.build import package
 for task in ("binary", "multiclass", "regression"):
-    for form in ("lightgbm-text", "skops"):
+    for form in ("compiled", "skops"):
         print(task, form, model_package(task, form, include_data=True).manifest.digest)
     trained = sklearn_model(task)
     print(task, "joblib", package(trained.model, trained.X, trained.y, name="m", form="joblib", trust="code").manifest.digest)
@@ -348,11 +348,12 @@ def test_words_and_data_are_carried() -> None:
 
 def test_libraries_are_recorded_by_form() -> None:
     """Each form records what it is read by, and what its estimators come from."""
-    assert set(model_package("binary", "lightgbm-text").manifest.environment.libraries) == {"lightgbm"}
+    assert set(model_package("binary", "compiled").manifest.environment.libraries) == {"lightgbm", "numpy"}
+    assert set(sklearn_model("binary").package().manifest.environment.libraries) == {"numpy"}
     assert {"numpy", "scikit-learn", "skops"} <= set(model_package("binary", "skops").manifest.environment.libraries)
     X, y = table()[["distance"]], table().late
     model = make_pipeline(lightgbm.LGBMClassifier(n_estimators=1, verbose=-1)).fit(X, y)
-    assert "lightgbm" in package(model, X, y, name="piped").manifest.environment.libraries
+    assert "lightgbm" in package(model, X, y, name="piped", form="skops").manifest.environment.libraries
 
 
 def refusal(change: dict[str, Any]) -> InvalidInput:
@@ -443,7 +444,7 @@ def test_lightgbm_gets_its_categories_back_from_a_table_of_texts(tmp_path: Path)
     trained.X.assign(minutes=trained.y).to_csv(tmp_path / "train.csv", index=False)
     joblib.dump(trained.model, tmp_path / "m.joblib")
     built = from_files(tmp_path / "m.joblib", tmp_path / "train.csv", "minutes", name="mine")
-    assert built.files["model.txt"] == trained.package().files["model.txt"]
+    assert built.files["trees-0.txt"] == trained.package().files["trees-0.txt"]
     assert built.manifest.data_schema.features[3].categories == ["AA", "B6", "DL", "UA"]
 
 
@@ -454,7 +455,7 @@ def test_lightgbm_text_files_become_packages(tmp_path: Path) -> None:
     booster.save_model(tmp_path / "model.txt")
     frame.assign(late=frame.late.astype(int)).to_parquet(tmp_path / "train.parquet")
     built = from_files(tmp_path / "model.txt", tmp_path / "train.parquet", "late", name="mine")
-    assert (built.manifest.form, built.manifest.data_schema.classes) == ("lightgbm-text", [0, 1])
+    assert (built.manifest.form, built.manifest.data_schema.classes) == ("compiled", [0, 1])
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import joblib
 import pytest
+from sklearn.neighbors import KNeighborsRegressor
 
 from tests.models import sklearn_model, table
 from tests.unit.cli_shell import Desk, Terminal, desk, ok, run
@@ -122,6 +123,25 @@ def test_what_was_pushed_can_be_fetched_proven_and_looked_at(at: Desk) -> None:
     assert run("package", "pull", "round", "1").code == 5
 
 
+def test_a_model_that_is_not_compiled_says_why(at: Desk) -> None:
+    """The form stands in the summary with the reason; compiled packages have none."""
+    trained = sklearn_model("regression")
+    X = trained.X[["distance", "hour"]]
+    joblib.dump(KNeighborsRegressor().fit(X, trained.y), at.folder / "near.joblib")
+    ok(*build("near", model="near.joblib"))
+    shown = run("package", "inspect", "near").out.splitlines()
+    assert "form        skops, trust data" in shown
+    assert "uncompiled  KNeighborsRegressor: it has no compiled form" in shown
+    ok(*build("linear"))
+    shown = run("package", "inspect", "linear").out.splitlines()
+    assert "form        compiled, trust data" in shown
+    assert not any(line.startswith("uncompiled") for line in shown)
+    assert "edge cases, largest difference" in next(line for line in shown if line.startswith("proof"))
+    refused = run(*build("refused", "--form", "compiled", model="near.joblib"))
+    assert refused.code == 2
+    assert "KNeighborsRegressor: it has no compiled form" in refused.err
+
+
 def test_a_changed_file_is_named(at: Desk) -> None:
     """Verification and publication refuse it, exit status 1."""
     ok(*build("changed"))
@@ -159,3 +179,27 @@ def test_files_of_the_package_stay_inside(at: Desk, tmp_path: Path) -> None:
     ok(*build("inside", "--out", str(tmp_path / "deep" / "er")))
     assert (tmp_path / "deep" / "er" / "manifest.json").is_file()
     assert {each.name for each in at.folder.iterdir()} == before
+
+
+def test_a_package_is_built_of_code_as_well(at: Desk) -> None:
+    """A folder and an entry point stand in the place of a model; numbers are classes where they are named."""
+    code = at.folder / "rules"
+    code.mkdir()
+    (code / "rules.py").write_text(
+        "class Rules:\n    def predict(self, rows):\n        return [[0.25, 0.75] for _ in rows]\n\n"
+        "def load(folder):\n    return Rules()\n"
+    )
+    (at.folder / "rows.csv").write_text("number,late\n1.5,0\n2.5,1\n")
+    options = ("--code", "rules", "--data", "rows.csv", "--target", "late", "--class", "0", "--class", "1", "-o", "json")
+    said = run("package", "build", *options, "--entry-point", "rules:load")
+    assert said.code == 0, said.err
+    assert [json.loads(said.out)[member] for member in ("model", "form", "trust")] == ["rules", "python", "code"]
+    assert json.loads((at.folder / "rules-package" / "manifest.json").read_text())["schema"]["classes"] == [0, 1]
+
+
+@pytest.mark.parametrize("given", [(), ("--code", "."), ("--model", "m.joblib", "--code", ".", "--entry-point", "a:load")])
+def test_a_package_is_built_of_a_model_or_of_code(at: Desk, given: tuple[str, ...]) -> None:
+    """Neither nor both, and no code without its entry point."""
+    said = run("package", "build", "x", *given, "--data", "train.parquet", "--target", "y")
+    assert said.code == 2
+    assert "--entry-point" in said.err

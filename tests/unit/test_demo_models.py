@@ -150,14 +150,14 @@ def test_metrics_in_the_package_are_those_of_scikit_learn(place: int, tmp_path: 
 
 
 def test_both_packages_are_of_one_question() -> None:
-    """Equal features, classes and name, other forms: one can be the challenger of the other."""
+    """Equal features, classes and name: one can be the challenger of the other, and both are compiled."""
     one, other = (package.manifest for package in built())
     assert [(each.name, each.type) for each in one.data_schema.features] == [
         (each.name, each.type) for each in other.data_schema.features
     ]
     assert set(one.data_schema.classes) == set(other.data_schema.classes) == set(CLASSES)
     assert one.data_schema.positive == other.data_schema.positive == data.LATE
-    assert (one.model, one.form, other.form) == (train.MODEL, "skops", "lightgbm-text")
+    assert (one.model, one.form, other.form) == (train.MODEL, "compiled", "compiled")
 
 
 def test_packages_are_trained_once(tmp_path: Path) -> None:

@@ -162,9 +162,9 @@ def test_micro_releases_of_python_are_equal(tmp_path: Path) -> None:
         verify.check_environment(manifest.model_copy(update={"environment": feature}), {})
 
 
-def test_lightgbm_text_needs_no_environment_but_its_variables() -> None:
+def test_compiled_models_need_no_environment_but_its_variables() -> None:
     """A compiled form runs under any interpreter; a declared variable must be set for every form."""
-    manifest = model_package("binary", "lightgbm-text").manifest
+    manifest = model_package("binary", "compiled").manifest
     foreign = Environment(python="2.7.18", libraries={"lightgbm": "0.1"}, variables=["FARE_TABLE"])
     manifest = manifest.model_copy(update={"environment": foreign})
     verify.check_environment(manifest, {"FARE_TABLE": ""})
@@ -173,7 +173,7 @@ def test_lightgbm_text_needs_no_environment_but_its_variables() -> None:
     assert refused.value.code == "variable-missing"
 
 
-@pytest.mark.parametrize("form", ["lightgbm-text", "skops"])
+@pytest.mark.parametrize("form", ["compiled", "skops"])
 def test_every_changed_byte_is_refused_and_named(form: Kind, tmp_path: Path) -> None:
     """One bit changed at every 1,000th offset of every file: refused by the digest, naming the file."""
     built = model_package("multiclass", form)
@@ -194,25 +194,25 @@ def test_every_changed_byte_is_refused_and_named(form: Kind, tmp_path: Path) -> 
 @pytest.mark.parametrize("cut", [0, 1, -1])
 def test_cut_files_are_refused(cut: int, tmp_path: Path) -> None:
     """A file of zero bytes, of one, or one byte short is not the file."""
-    built = model_package("binary", "lightgbm-text")
+    built = model_package("binary", "compiled")
     folder = built.write(tmp_path / "p")
-    (folder / "model.txt").write_bytes(built.files["model.txt"][:cut])
-    with pytest.raises(PackageRefused, match=r"model\.txt"):
+    (folder / "trees-0.txt").write_bytes(built.files["trees-0.txt"][:cut])
+    with pytest.raises(PackageRefused, match=r"trees-0\.txt"):
         verify.check_files(built.manifest, folder)
 
 
 def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     """A link in place of a file is refused although its target has the right bytes."""
-    built = model_package("binary", "lightgbm-text")
+    built = model_package("binary", "compiled")
     folder = built.write(tmp_path / "p")
-    (folder / "model.txt").rename(tmp_path / "elsewhere")
-    (folder / "model.txt").symlink_to(tmp_path / "elsewhere")
+    (folder / "trees-0.txt").rename(tmp_path / "elsewhere")
+    (folder / "trees-0.txt").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(PackageRefused) as refused:
         verify.check_files(built.manifest, folder)
     assert refused.value.code == "file-missing"
 
 
-@pytest.mark.parametrize("form", ["lightgbm-text", "skops"])
+@pytest.mark.parametrize("form", ["compiled", "skops"])
 @pytest.mark.parametrize("change", [{"prediction": "fine"}, {"scores": [0.2, 0.3, 0.5]}, {"scores": [1.0]}], ids=str)
 def test_golden_rows_that_differ_are_refused_by_number(form: Kind, change: dict[str, Any], tmp_path: Path) -> None:
     """A model that loads but answers something else is refused, naming the row."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import json
-import threading
-import weakref
+import tempfile
 import zipfile
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,19 +24,19 @@ from quarterdeck import forms, package_files
 from quarterdeck.build import package
 from quarterdeck.errors import ModelFailed, PackageRefused
 from quarterdeck.forms import skops_zip
-from quarterdeck.forms.lightgbm_text import Booster, LightGBMModel, category_lists
 from quarterdeck.frames import columns_of, frame_of, rows_of
+from quarterdeck.model import Model
 from quarterdeck.schema import Row, Schema, Task
 from tests.models import TARGETS, Kind, lightgbm_model, model_package, sklearn_model, table, version_encoding_model
 
-ANY_FLOAT = st.none() | st.floats(allow_nan=False, allow_infinity=False, width=64)
+ANY_FLOAT = st.floats(allow_nan=False, allow_infinity=False, width=64)
 ROWS = st.fixed_dictionaries(
     {
         "distance": ANY_FLOAT,
-        "hour": st.none() | st.integers(-(2**53), 2**53),
-        "holiday": st.none() | st.booleans(),
+        "hour": st.integers(-(2**53), 2**53),
+        "holiday": st.booleans(),
         "carrier": st.none() | st.sampled_from(["AA", "B6", "DL", "UA", "aa", "", "quarterdeck-unseen"]),
-        "wind": ANY_FLOAT,
+        "wind": st.none() | ANY_FLOAT,
     }
 )
 
@@ -52,16 +49,15 @@ def _number(value: Any, codes: dict[str, float]) -> float:
 
 
 @cache
-def text_model(task: Task) -> LightGBMModel:
-    """The tiny model of one task, served from its text."""
-    trained = lightgbm_model(task)
-    text = trained.model.booster_.model_to_string().encode()
-    return LightGBMModel(model_package(task, "lightgbm-text").manifest.data_schema, Booster(text), category_lists(text))
+def text_model(task: Task) -> Model:
+    """The tiny model of one task, as it is served."""
+    with tempfile.TemporaryDirectory() as folder:
+        return package_files.prove(model_package(task, "compiled").write(Path(folder) / "p"), allow_code=False)
 
 
 @pytest.mark.parametrize("task", TARGETS)
 @given(rows=st.lists(ROWS, min_size=1, max_size=5))
-def test_lightgbm_text_answers_as_lightgbm_does(task: Task, rows: list[Row]) -> None:
+def test_compiled_lightgbm_answers_as_lightgbm_does(task: Task, rows: list[Row]) -> None:
     """Any row, with nulls, booleans and unseen categories, gets the very numbers that LightGBM's own predict gives."""
     model = lightgbm_model(task).model
     codes = {name: float(code) for code, name in enumerate(model.booster_.pandas_categorical[0])}
@@ -76,12 +72,12 @@ def test_lightgbm_text_answers_as_lightgbm_does(task: Task, rows: list[Row]) -> 
         assert [answer.scores for answer in answers] == expected.tolist()
 
 
-@pytest.mark.parametrize("form", ["lightgbm-text", "skops"])
+@pytest.mark.parametrize("form", ["compiled", "skops"])
 @pytest.mark.parametrize("task", TARGETS)
 def test_served_form_answers_as_the_original_on_unseen_data(task: Task, form: Kind, tmp_path: Path) -> None:
     """Labels are identical and numbers equal to 1e-9, asked together and one by one."""
-    trained = lightgbm_model(task) if form == "lightgbm-text" else sklearn_model(task)
-    model = package_files.prove(trained.package().write(tmp_path / "p"), allow_code=False)
+    trained = lightgbm_model(task) if form == "compiled" else sklearn_model(task)
+    model = package_files.prove(trained.package(form=form).write(tmp_path / "p"), allow_code=False)
     X = trained.validation[0]
     together = model.predict(rows_of(X))
     single = [model.predict([row])[0] for row in rows_of(X)[:20]]
@@ -95,7 +91,7 @@ def test_served_form_answers_as_the_original_on_unseen_data(task: Task, form: Ki
         assert [one.prediction, *one.scores] == pytest.approx([other.prediction, *other.scores], abs=1e-9)
 
 
-@pytest.mark.parametrize("form", ["lightgbm-text", "skops"])
+@pytest.mark.parametrize("form", ["compiled", "skops"])
 @pytest.mark.parametrize("version", [1, 2, 1000])
 def test_version_encoding_models_answer_their_version(version: int, form: Kind, tmp_path: Path) -> None:
     """The models that load tests tell versions apart by do so exactly."""
@@ -131,58 +127,6 @@ def test_rows_that_cannot_be_encoded_name_the_feature(row: Row, feature: str) ->
 def test_no_rows_no_answers() -> None:
     """An empty batch is answered with nothing."""
     assert text_model("binary").predict([]) == []
-
-
-def test_a_booster_outlives_its_owner_while_it_predicts() -> None:
-    """Dropping the last name for a model while threads predict with it frees nothing under them."""
-    model = text_model.__wrapped__("multiclass")
-    rows = rows_of(lightgbm_model("multiclass").X) * 5
-    expected = model.predict(rows)
-    alive = weakref.ref(model._booster)
-    predict: list[Callable[[list[Row]], Any]] = [model.predict] * 4
-    results: list[Any] = []
-    started = threading.Barrier(5)
-
-    def ask(method: Callable[[list[Row]], Any]) -> None:
-        started.wait()
-        results.append(method(rows))
-
-    threads = [threading.Thread(target=ask, args=[predict.pop()]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    del model
-    started.wait()
-    for thread in threads:
-        thread.join()
-    assert results == [expected] * 4
-    del threads, thread
-    gc.collect()
-    assert alive() is None
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (b"", "LoadModelFromString failed"),
-        (b"tree\nversion=v4\n", "LoadModelFromString failed"),
-    ],
-)
-def test_text_that_is_no_model_is_refused(text: bytes, words: str) -> None:
-    """The C library's refusal becomes an error with a name."""
-    with pytest.raises(ModelFailed, match=words):
-        Booster(text)
-
-
-def test_text_and_schema_must_agree() -> None:
-    """Features, outputs and category columns of the text are compared with the schema."""
-    text = lightgbm_model("binary").model.booster_.model_to_string().encode()
-    schema = model_package("binary", "lightgbm-text").manifest.data_schema
-    fewer = schema.model_copy(update={"features": schema.features[:-1]})
-    plain = schema.model_copy(update={"features": [f.model_copy(update={"categories": None}) for f in schema.features]})
-    three = Schema(task="multiclass", classes=["a", "b", "c"], features=schema.features)
-    for wrong, words in ((fewer, "5 features"), (plain, "1 category columns"), (three, "1 outputs")):
-        with pytest.raises(ModelFailed, match=words):
-            LightGBMModel(wrong, Booster(text), category_lists(text))
 
 
 class Foreign(BaseEstimator):  # type: ignore[misc]
@@ -319,6 +263,6 @@ def test_garbage_from_an_estimator_is_a_failed_model(answer: Any, words: str) ->
     assert "secret" not in str(failed.value)
 
 
-def test_only_lightgbm_text_runs_in_the_serving_process() -> None:
+def test_only_compiled_models_run_in_the_serving_process() -> None:
     """Forms that need a Python environment get a process of their own."""
-    assert [forms.in_process(form) for form in ("lightgbm-text", "skops", "joblib")] == [True, False, False]
+    assert [forms.in_process(form) for form in ("compiled", "skops", "joblib", "python")] == [True, False, False, False]

@@ -65,7 +65,7 @@ def sample() -> Manifest:
     """A small manifest."""
     return Manifest(
         model="sample",
-        form="lightgbm-text",
+        form="compiled",
         data_schema=Schema(task="regression", features=[Feature(name="distance", type="float")]),
         files=[FileEntry(path="model.txt", size=3, sha256="0" * 64)],
         environment=Environment(python="3.11.7"),

@@ -14,9 +14,10 @@ import uvloop
 
 from quarterdeck.plan import DeploymentPlan, MirrorReport
 from quarterdeck.records import ChallengerRecord
-from quarterdeck.schema import Feature, Row, Schema
+from quarterdeck.schema import Feature, Schema
 from quarterdeck_node.mirror import Mirror
 from quarterdeck_node.spool import MemorySpool
+from tests.agents import text
 from tests.support import free_port
 from tests.unit.challengers import DIGEST, OTHER_DIGEST, Challenger, deployment
 
@@ -70,9 +71,9 @@ def run(plan: DeploymentPlan | None, story: Callable[[Mirror], Awaitable[None]])
 
 def offer(mirror: Mirror, plan: DeploymentPlan, requests: int, rows: int = 1) -> None:
     """Offer so many requests at once; none of them may take long enough to be a wait."""
-    batch: list[Row] = [{"hour": number} for number in range(rows)]
+    batch = text([{"hour": number} for number in range(rows)])
     for number in range(requests):
-        mirror.offer(plan, f"{number:032x}", batch)
+        mirror.offer(plan, f"{number:032x}", batch, rows)
 
 
 def settled(mirror: Mirror) -> bool:
@@ -179,7 +180,7 @@ def test_a_row_that_the_challenger_refuses_fails_alone() -> None:
     assert found == {("answered", ""): 9, ("failed", "model-failed"): 1}
 
 
-@pytest.mark.parametrize(("bound", "kept"), [({"queue_rows": 100}, 100), ({"queue_bytes": 5_600}, 100)])
+@pytest.mark.parametrize(("bound", "kept"), [({"queue_rows": 100}, 100), ({"queue_bytes": 14_000}, 100)])
 def test_a_full_queue_drops_and_counts(bound: dict[str, Any], kept: int) -> None:
     """Rows and bytes are bounded; what does not fit is dropped, counted and not recorded."""
     with Challenger() as challenger:

@@ -32,7 +32,7 @@ class Constant:
         self.closed = 0
         self.gate: asyncio.Event | None = None
 
-    async def predict(self, rows: Sequence[Row]) -> list[Answer]:
+    async def predict(self, rows: Sequence[Row], deadline: float = 0.0) -> list[Answer]:
         """A zero for each row."""
         if self.gate is not None:
             await self.gate.wait()

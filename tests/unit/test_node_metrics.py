@@ -69,7 +69,7 @@ def test_series_of_a_version_that_left_go_after_a_while() -> None:
     clock = Clock()
     metrics = Metrics(nothing, clock)
     metrics.prepare({"numbers": slot(1)})
-    metrics.request(slot(1), 1, "plain", "ok", 0.001, 3)
+    metrics.request(slot(1), None, "plain", "ok", 0.0, 0.001, None, 3)
     metrics.prepare({"numbers": slot(2)})
     assert shown(metrics) == {("numbers", "1"), ("numbers", "2")}
     clock.now += KEPT_SECONDS
@@ -84,7 +84,7 @@ def test_a_version_that_returns_keeps_its_counts() -> None:
     clock = Clock()
     metrics = Metrics(nothing, clock)
     metrics.prepare({"numbers": slot(1)})
-    metrics.request(slot(1), 1, "plain", "ok", 0.001, 5)
+    metrics.request(slot(1), None, "plain", "ok", 0.0, 0.001, None, 5)
     for present in (slot(2), slot(1), slot(2), slot(1, 2)):
         metrics.prepare({"numbers": present})
         metrics.render()
@@ -101,7 +101,7 @@ def test_a_late_request_of_a_removed_version_does_no_harm() -> None:
     metrics.render()
     clock.now += KEPT_SECONDS + 1
     assert shown(metrics) == set()
-    metrics.request(slot(1), 1, "oip", "error", 1.0, 0)
+    metrics.request(slot(1), None, "oip", "error", 0.0, 1.0, None, 0)
     assert shown(metrics) == {("numbers", "1")}
     clock.now += KEPT_SECONDS + 1
     assert shown(metrics) == set()

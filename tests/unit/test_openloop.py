@@ -123,6 +123,8 @@ def test_answers_that_are_not_200_are_counted(status: int) -> None:
     server = Server(lambda number: (status if number % 3 == 0 else 200, 0.0))
     found = load(server, 200.0, 0.2, 4)
     assert found.not200 == server.requests // 3
+    assert len(found.good) == found.sent - found.not200
+    assert found.in_time <= len(found.good)
     assert len(found.latencies) == found.sent
 
 
@@ -154,7 +156,9 @@ def test_the_program_prints_what_it_measured(tmp_path: Path) -> None:
             return said
 
     figures = json.loads(asyncio.run(run()))
-    assert set(figures) == {"sent", "answered", "not200", "lost", "seconds", "latencies"}
+    assert set(figures) == {"sent", "answered", "not200", "lost", "seconds", "in_time", "latencies", "good_latencies"}
+    assert figures["good_latencies"] == figures["latencies"]
+    assert figures["in_time"] <= figures["answered"]
     assert figures["sent"] == figures["answered"] == len(figures["latencies"]) == server.requests
     assert figures["seconds"] >= 0.3
 

@@ -15,7 +15,7 @@ from quarterdeck.manifest import Scenario
 from quarterdeck.schema import Prediction
 from quarterdeck.storage import Storage, open_storage
 from quarterdeck.storage.keys import blob_key, manifest_key
-from tests.models import lightgbm_model, model_package, sklearn_model, version_encoding_model
+from tests.models import Trained, lightgbm_model, model_package, sklearn_model, version_encoding_model
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def test_pushes_at_the_same_time_get_different_numbers(storage: Storage) -> None
 
 def test_equal_files_are_stored_once(storage: Storage) -> None:
     """Two versions that share files share their blobs."""
-    model_package("binary", "lightgbm-text", description="one").push(storage)
+    model_package("binary", "compiled", description="one").push(storage)
     blobs = set(storage.list("blobs/"))
-    model_package("binary", "lightgbm-text", description="two").push(storage)
+    model_package("binary", "compiled", description="two").push(storage)
     assert package_files.versions(storage, "sample") == [1, 2]
     assert set(storage.list("blobs/")) == blobs
 
@@ -87,18 +87,18 @@ def test_pulling_what_is_not_there_lists_what_is(storage: Storage, tmp_path: Pat
 
 def test_a_damaged_store_is_noticed(storage: Storage, tmp_path: Path) -> None:
     """A blob that changed in the store is refused by name when it is pulled, and no manifest appears in the folder."""
-    built = model_package("binary", "lightgbm-text")
+    built = model_package("binary", "compiled")
     built.push(storage)
-    entry = built.manifest.file("model.txt")
+    entry = built.manifest.file("trees-0.txt")
     storage.put(blob_key(entry.sha256), b"x" * entry.size)
-    with pytest.raises(PackageRefused, match=r"model\.txt"):
+    with pytest.raises(PackageRefused, match=r"trees-0\.txt"):
         package_files.pull(storage, "sample", 1, tmp_path / "pulled")
     assert not (tmp_path / "pulled" / "manifest.json").exists()
 
 
 def test_a_tampered_folder_is_not_pushed(storage: Storage, tmp_path: Path) -> None:
     """What would be refused later is not published."""
-    folder = model_package("binary", "lightgbm-text").write(tmp_path / "p")
+    folder = model_package("binary", "compiled").write(tmp_path / "p")
     (folder / "source.txt").write_text("other")
     with pytest.raises(PackageRefused, match=r"source\.txt"):
         package_files.push(folder, storage)
@@ -107,7 +107,7 @@ def test_a_tampered_folder_is_not_pushed(storage: Storage, tmp_path: Path) -> No
 
 def test_folders_of_others_are_not_written_into(tmp_path: Path) -> None:
     """A package can be written again over itself, but not into a folder that holds something else."""
-    built = model_package("binary", "lightgbm-text")
+    built = model_package("binary", "compiled")
     folder = built.write(tmp_path / "p")
     assert built.write(folder) == folder
     with pytest.raises(Conflict, match="not empty"):
@@ -137,9 +137,10 @@ def test_scenarios_are_reported_one_by_one(tmp_path: Path) -> None:
     assert "hour" in reasons["incomplete"]
 
 
-def test_a_lightgbm_package_serves_without_the_heavy_libraries(tmp_path: Path) -> None:
-    """Proving and asking a LightGBM text package imports neither lightgbm, pandas, scikit-learn, numpy nor boto3."""
-    folder = lightgbm_model("binary").package().write(tmp_path / "p")
+@pytest.mark.parametrize("trained", [lightgbm_model("binary"), sklearn_model("binary")], ids=["lightgbm", "scikit-learn"])
+def test_a_compiled_package_serves_without_the_heavy_libraries(trained: Trained, tmp_path: Path) -> None:
+    """Proving and asking a compiled package imports neither lightgbm, pandas, scikit-learn nor boto3."""
+    folder = trained.package().write(tmp_path / "p")
     script = f"""
 import sys, pathlib, quarterdeck
 from quarterdeck import forms, verify
@@ -148,7 +149,7 @@ folder = pathlib.Path({str(folder)!r})
 manifest = Manifest.parse((folder / "manifest.json").read_bytes())
 verify.check_files(manifest, folder); verify.check_environment(manifest)
 verify.check_golden(manifest, forms.load(manifest, folder, allow_code=False))
-print(sorted({{"lightgbm", "pandas", "sklearn", "numpy", "boto3", "pyarrow", "joblib", "skops"}} & set(sys.modules)))
+print(sorted({{"lightgbm", "pandas", "sklearn", "scipy", "boto3", "pyarrow", "joblib", "skops"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -182,7 +182,7 @@ def test_writing_again_repairs_a_damaged_folder(built: list[BuiltPackage], folde
     ("scenario", "reason"),
     [
         (Scenario(name="s", rows=[{"number": 1.0}], expect=[Prediction(prediction=1.0)]), ""),
-        (Scenario(name="s", rows=[{"number": None}]), ""),
+        (Scenario(name="s", rows=[{"number": None}]), "Feature number is absent or not a number."),
         (Scenario(name="s", rows=[]), ""),
         (Scenario(name="s", rows=[{"number": 1.0}], expect=[Prediction(prediction=1.2)], tolerance=0.25), ""),
         (Scenario(name="s", rows=[{"number": 1.0}], expect=[Prediction(prediction=1.2)]), "row 0: another number than expected"),

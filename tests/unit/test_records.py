@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,50 +16,59 @@ from quarterdeck.records import (
     MainRecord,
     MirroredRow,
     Record,
+    Stamp,
     decode,
-    encode,
+    main_frame,
+    requests_text,
     row_id,
     whole_bytes,
 )
+from quarterdeck.schema import Row
+from tests.agents import framed as frame_of
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
-# Lone surrogates too: they must cost nobody a record.
-text = st.text(st.characters(), max_size=12)
+# Names and ids may be anything, half a surrogate pair too: they must cost nobody a record. Rows and answers are texts in UTF-8.
+name = st.text(st.characters(), max_size=12)
+text = st.text(max_size=12)
 scalar = st.none() | st.booleans() | st.integers() | finite | text
 label = st.booleans() | st.integers() | finite | text
 number = st.integers(min_value=0, max_value=2**53)
 answer = st.builds(Answer, label, st.lists(finite, max_size=3))
-mirrored = st.builds(
-    MirroredRow, text, st.sampled_from(["answered", "failed", "expired"]), st.none() | label, st.lists(finite, max_size=3), text
-)
 rows = st.lists(st.dictionaries(text, scalar, max_size=4), max_size=3)
 mains = st.builds(
-    MainRecord,
-    number,
-    text,
-    text,
-    text,
-    text,
-    number,
-    text,
-    number,
-    text,
-    text,
-    number,
-    rows,
-    st.lists(answer, max_size=3),
-    text,
-    text,
+    MainRecord, number, name, name, name, name, number, name, number, name, name, number, rows, st.lists(answer, max_size=3),
+    name, name,
+)  # fmt: skip
+outcomes: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
+    st.tuples(st.just("answered"), label, st.lists(finite, max_size=3), st.just("")),
+    st.tuples(st.sampled_from(["failed", "expired", "dropped"]), st.none(), st.just([]), name),
 )
-challengers = st.builds(
-    ChallengerRecord, number, text, text, text, number, text, number, text, number, st.lists(mirrored, max_size=3)
-)
+
+
+@st.composite
+def mirrored(draw: st.DrawFn) -> list[MirroredRow]:
+    """What became of whole requests of one to three rows each."""
+    requests = draw(st.lists(text, max_size=3, unique=True))
+    counts = [draw(st.integers(1, 3)) for _ in requests]
+    ids = [row_id(request, row) for request, count in zip(requests, counts, strict=True) for row in range(count)]
+    return [MirroredRow(one, *draw(outcomes)) for one in ids]
+
+
+challengers = st.builds(ChallengerRecord, number, name, name, name, number, name, number, name, number, mirrored())
 records = st.lists(st.one_of(mains, challengers), min_size=1, max_size=4)
+STAMP = Stamp("late", "default", "dev", 3, "late", 1, "sha256:" + 64 * "a")
 
 
 def framed(found: list[Record]) -> list[bytes]:
     """Each record's frame, numbered from 1."""
-    return [encode(number, record) for number, record in enumerate(found, 1)]
+    return [frame_of(number, record) for number, record in enumerate(found, 1)]
+
+
+def rows_in(text: bytes) -> list[Row]:
+    """The rows of a record whose rows are this text."""
+    [frame] = decode(main_frame(1, STAMP, 1, "r", "plain", 1, text, b"[]"))
+    assert isinstance(frame.record, MainRecord)
+    return frame.record.rows
 
 
 @given(records)
@@ -103,12 +113,39 @@ def test_any_bytes_can_be_read(raw: bytes) -> None:
     assert len(list(decode(raw))) <= len(raw)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_numbers_that_are_none_are_refused(value: float) -> None:
-    """JSON has no words for them, and no door lets them through."""
-    record = MainRecord(1, "r", "d", "p", "s", 1, "m", 1, "x", "plain", 1, [{"a": value}], [Answer(1.0, [])])
-    with pytest.raises(ValueError, match="JSON"):
-        encode(1, record)
+@pytest.mark.parametrize(
+    ("sent", "rows"),
+    [
+        (b'[{"a":1.5,"b":null}]', [{"a": 1.5, "b": None}]),
+        (b' [\n\t{ "a" : 1.50e0,\r\n "b":null } ] ', [{"a": 1.5, "b": None}]),
+        (b'[{"a":"\\u00e9\\ud83d\\ude00"}]', [{"a": "é😀"}]),
+        ('[{"é":"😀"}]'.encode(), [{"é": "😀"}]),
+        (b'[{"a":NaN},{"a":2}]', [{"a": None}, {"a": 2}]),
+        (b'{"columns":{"a":[1,2],"b":["x",null]}}', [{"a": 1, "b": "x"}, {"a": 2, "b": None}]),
+        (b' {"columns" : {"a":[]}}', []),
+    ],
+    ids=["compact", "white-space", "escapes", "utf-8", "nan", "columns", "no-rows"],
+)
+def test_rows_are_read_from_whatever_text_a_caller_sent(sent: bytes, rows: list[Row]) -> None:
+    """A door's own bytes, as it has validated them, or columns of a door that reads these."""
+    assert rows_in(sent) == rows
+
+
+def test_a_text_is_put_down_as_it_came() -> None:
+    """It is not encoded again: its bytes are in the frame."""
+    sent = b'[ {"a" : 1.50} ]'
+    assert sent in main_frame(1, STAMP, 1, "r", "plain", 1, sent, b"[]")
+
+
+def test_columns_of_different_lengths_are_no_rows() -> None:
+    """No row is made up, none is left out."""
+    with pytest.raises(ValueError, match="shorter"):
+        rows_in(b'{"columns":{"a":[1,2],"b":[1]}}')
+
+
+def test_requests_keep_their_order_and_size() -> None:
+    """By column: all ids, then all counts."""
+    assert json.loads(requests_text(["b", "a"], [2, 1])) == [["b", "a"], [2, 1]]
 
 
 def test_a_row_is_named_by_its_request_and_place() -> None:

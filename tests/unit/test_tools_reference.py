@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from quarterdeck import errors as quarterdeck_errors
-from tools import generate
+from tools import generate, protocol
 from tools.reference import cli, errors, http, metrics, settings, tables
 from tools.reference.tables import cell, first_line, model_tables, table, type_words
 
@@ -215,12 +215,16 @@ def test_generate_writes_every_page(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pages = {"one.md": lambda: "# One\n", "two.md": lambda: "# Two\n"}
     monkeypatch.setattr(generate, "PAGES", pages)
     monkeypatch.setattr(generate, "REFERENCE", tmp_path / "docs" / "reference")
+    monkeypatch.setattr(protocol, "FOLDER", tmp_path / "api_node")
+    monkeypatch.setattr(protocol, "render", lambda: {Path("made_pb2.py"): "made"})
+    (tmp_path / "api_node").mkdir()
     generate.main()
+    assert (tmp_path / "api_node" / "made_pb2.py").read_text() == "made"
     assert {path.name: path.read_text() for path in (tmp_path / "docs" / "reference").iterdir()} == {
         "one.md": generate.NOTE + "# One\n",
         "two.md": generate.NOTE + "# Two\n",
     }
-    assert capsys.readouterr().out.splitlines() == ["docs/reference/one.md", "docs/reference/two.md"]
+    assert capsys.readouterr().out.splitlines() == ["docs/reference/one.md", "docs/reference/two.md", "api_node/made_pb2.py"]
 
 
 def test_groups_come_before_their_commands() -> None:

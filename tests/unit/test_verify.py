@@ -18,7 +18,6 @@ from quarterdeck import verify
 from quarterdeck.environment import current, installed
 from quarterdeck.errors import ModelFailed, PackageRefused
 from quarterdeck.forms import check_trust, load
-from quarterdeck.forms.lightgbm_text import category_lists
 from quarterdeck.manifest import Environment, Form, Manifest, Trust
 from quarterdeck.model import class_answers, regression_answers
 from quarterdeck.records import Answer
@@ -40,7 +39,7 @@ def manifest_of(folder: Path) -> Manifest:
 def outside(folder: Path) -> Path:
     """A file with the right bytes beside the package."""
     target = folder.parent / "outside"
-    target.write_bytes((folder / "model.txt").read_bytes())
+    target.write_bytes((folder / "trees-0.txt").read_bytes())
     return target
 
 
@@ -56,20 +55,20 @@ PLANTED: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", PLANTED)
 def test_only_a_regular_file_is_a_file_of_the_package(name: str, folder: Path) -> None:
     """Whatever was put in its place is refused by the file's name, at once, and no descriptor stays open."""
-    manifest, path = manifest_of(folder), folder / "model.txt"
+    manifest, path = manifest_of(folder), folder / "trees-0.txt"
     outside(folder)
     path.unlink()
     PLANTED[name](path)
     before = len(os.listdir("/proc/self/fd"))
     reads: list[Callable[[], object]] = [
         lambda: verify.check_files(manifest, folder),
-        lambda: verify.read_verified(manifest, folder, "model.txt"),
+        lambda: verify.read_verified(manifest, folder, "trees-0.txt"),
         lambda: load(manifest, folder, allow_code=False),
     ]
     for read in reads:
         with pytest.raises(PackageRefused) as caught:
             read()
-        assert (caught.value.code, caught.value.extra["place"], bool(caught.value.hint)) == ("file-missing", "model.txt", True)
+        assert (caught.value.code, caught.value.extra["place"], bool(caught.value.hint)) == ("file-missing", "trees-0.txt", True)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -118,10 +117,11 @@ def test_the_environment_is_recorded_in_one_order() -> None:
 @pytest.mark.parametrize(
     ("form", "trust", "allowed", "passes"),
     [
-        ("lightgbm-text", "data", False, True), ("skops", "data", False, True), ("skops", "data", True, True),
-        ("skops", "code", False, False), ("skops", "code", True, True), ("lightgbm-text", "code", False, False),
+        ("compiled", "data", False, True), ("skops", "data", False, True), ("skops", "data", True, True),
+        ("skops", "code", False, False), ("skops", "code", True, True), ("compiled", "code", False, False),
         ("joblib", "code", True, True), ("joblib", "code", False, False),
         ("joblib", "data", True, False), ("joblib", "data", False, False),
+        ("python", "code", True, True), ("python", "data", True, False),
     ],
 )  # fmt: skip
 def test_code_runs_only_where_both_sides_say_so(form: Form, trust: Trust, allowed: bool, passes: bool) -> None:
@@ -207,38 +207,3 @@ def test_a_number_that_is_none_is_a_failed_model(value: float) -> None:
         regression_answers([1.0, value])
     with pytest.raises(ModelFailed, match="not finite"):
         class_answers(schema, [[0.5, value]])
-
-
-@pytest.mark.parametrize(
-    "line", [b"[[1,", b"{}x", b"3", b'"text"', b"[1, 2]", b"[[[1]]]", b'[[{"a": 1}]]', b"\xff", b"", b'{"a": [1]}']
-)
-def test_category_lists_that_are_none_refuse_the_package(line: bytes, tmp_path: Path) -> None:
-    """A text whose last line was written by something else than LightGBM is refused as one that cannot be loaded."""
-    built = lightgbm_model("binary").package()
-    head = built.files["model.txt"].split(b"pandas_categorical:")[0]
-    text = head + b"pandas_categorical:" + line + b"\n"
-    entries = [
-        entry.model_copy(update={"size": len(text), "sha256": hashlib.sha256(text).hexdigest()})
-        if entry.path == "model.txt" else entry
-        for entry in built.manifest.files
-    ]  # fmt: skip
-    manifest = built.manifest.model_copy(update={"files": entries})
-    (tmp_path / "model.txt").write_bytes(text)
-    with pytest.raises(PackageRefused) as caught:
-        load(manifest, tmp_path, allow_code=False)
-    assert (caught.value.code, caught.value.extra["place"]) == ("load-failed", "model.txt")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (b"tree\n", []),
-        (b"pandas_categorical:null\n", []),
-        (b"pandas_categorical:[]", []),
-        (b'pandas_categorical:[["a", null], [1, 2.5, true]]\nrest', [["a", None], [1, 2.5, True]]),
-        (b"feature_names=pandas_categorical:x\npandas_categorical:[[1]]\n", [[1]]),
-    ],
-)
-def test_category_lists_are_read_as_lightgbm_writes_them(text: bytes, expected: list[Any]) -> None:
-    """None at all, null, or one list per column; a feature may be named like the marker."""
-    assert category_lists(text) == expected

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Generator, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic_core import to_json
 
-from quarterdeck.errors import InvalidInput, Malformed, Overloaded, QuarterdeckError, TooLarge, Unsupported
-from quarterdeck.records import Answer
-from quarterdeck.schema import Label
+from quarterdeck.errors import Malformed, NotFound, Overloaded, QuarterdeckError, TooLarge
+from quarterdeck_node.answers import label_text, plain_answer
 from quarterdeck_node.auth import Scope
+from quarterdeck_node.binding import parse
+from quarterdeck_node.doors.head import Head
 from quarterdeck_node.identifiers import request_id
 from quarterdeck_node.metrics import Protocol
 from quarterdeck_node.node import Node
 from quarterdeck_node.predictor import Context, Predicted, Slot, Snapshot
 
-MAX_BODY = 8 * 2**20
-MAX_BODIES = 256 * 2**20
-"""Bytes of all bodies together that are being received: a thousand slow callers with 8 MiB each must not fill the memory."""
-BODY_SECONDS = 30.0
-_MAX_CALLER_ID = 128
+__all__ = ["Call", "Door", "Reply", "json_reply", "label_text", "plain_answer", "problem"]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -48,39 +46,57 @@ def json_reply(document: Any, status: int = 200, media: str = "application/json"
     return Reply(to_json(document), status, media)
 
 
-@dataclass(slots=True)
 class Call:
-    """A request. Doors read it by the methods; `slot`, `snapshot` and `rows` tell the edge what to count and to name."""
+    """A request. Doors read it by the methods; `slot`, `snapshot` and `rows` tell the edge what to count and to name.
 
-    node: Node
-    scope: MutableMapping[str, Any]
-    receive: Receive
-    request_id: str = field(default_factory=request_id)
-    started: float = field(default_factory=time.perf_counter)
-    key_id: str = ""
+    Args:
+        node: whose doors these are.
+        scope: ASGI's; of it only `method`, `path_params` and `query_string` are for doors.
+        receive: ASGI's; not asked where `body` is given.
+        head: the request's headers; read from `scope` where not given.
+        body: the whole body where it is here already. Such a call may run before it has a task of its own.
+    """
+
+    # Shared until a door or the edge knows better: each that need not be set is a fiftieth of a microsecond.
+    key_id = ""
     slot: Slot | None = None
     snapshot: Snapshot | None = None
-    rows: int = 0
-    body_read: bool = False
-    _headers: dict[bytes, bytes] | None = None
+    predicted: Predicted | None = None
+    rows = 0
+    body_read = False
+
+    def __init__(
+        self,
+        node: Node,
+        scope: MutableMapping[str, Any],
+        receive: Receive,
+        head: Head | None = None,
+        body: bytes | None = None,
+    ) -> None:
+        self.node, self.scope = node, scope
+        self._receive, self._body = receive, body
+        self.head = head or Head(scope["headers"])
+        self.request_id = request_id()
+        self.started = time.monotonic()
+        self.key_id = self.caller_id = ""
+        self.slot: Slot | None = None
+        self.snapshot: Snapshot | None = None
+        self.predicted: Predicted | None = None
+        self.rows = 0
+        self.body_read = False
 
     @property
     def name(self) -> str:
-        """The deployment's name in the path."""
-        return str(self.scope["path_params"]["name"])
+        """The deployment's name: that of the path, or of the one that an unnamed path means."""
+        return self.slot.plan.name if self.slot is not None else str(self.scope["path_params"]["name"])
 
     def header(self, name: bytes) -> str:
         """One request header by its lower-case name; empty where it was not sent."""
-        if self._headers is None:
-            # Backwards, so that the first of two headers of one name counts; once, since six of them are asked for.
-            self._headers = dict(reversed(self.scope["headers"]))
-        return self._headers.get(name, b"").decode("latin-1")
+        return self.head.get(name)
 
     def secret(self) -> str:
         """The API key that was sent, if any."""
-        # A scheme that is not ours leaves the other header free to carry the key.
-        kind, _, token = self.header(b"authorization").partition(" ")
-        return token.strip() if kind.lower() == "bearer" else self.header(b"x-api-key")
+        return self.head.secret
 
     def admit(self, secret: str, *scopes: Scope) -> Slot:
         """Find the deployment of the path and let the caller through to it.
@@ -89,7 +105,40 @@ class Call:
             NotFound: there is no such deployment.
             Unauthenticated, Forbidden: by the deployment's access.
         """
-        self.slot = self.node.predictor.slot(self.name)
+        self.slot = slot = self.node.predictor.slot(self.scope["path_params"]["name"])
+        head, keyring = self.head, self.node.keyring
+        if secret is not head.secret:
+            self.key_id = keyring.check(secret, slot.plan, *scopes)
+            return slot
+        admitted = head.admitted
+        # The same head, and neither the keys nor the plan have changed since it was let in; both are replaced, never changed.
+        if admitted is not None and admitted[0] is keyring and admitted[1] is slot.plan and admitted[2] == scopes:
+            self.key_id = admitted[3]
+            return slot
+        self.key_id = keyring.check(secret, slot.plan, *scopes, digest=head.digest)
+        if not keyring.expires(self.key_id):
+            head.admitted = (keyring, slot.plan, scopes, self.key_id)
+        return slot
+
+    def admit_sole(self, secret: str, *scopes: Scope) -> Slot:
+        """Let the caller through to the only deployment there is, for paths that name none.
+
+        Raises:
+            NotFound: there is none, or several; the hint names those that this caller may ask.
+            Unauthenticated, Forbidden: by the deployment's access.
+        """
+        slots = self.node.predictor.slots
+        if len(slots) != 1:
+            # Which deployments there are is told to those only whose key opens them.
+            names = ", ".join(name for name in sorted(slots) if self.node.keyring.allows(secret, slots[name].plan, *scopes))
+            raise NotFound(
+                f"This path means the only deployment of a node, and there are {len(slots)} here.",
+                code="deployment-unnamed",
+                kind="deployment",
+                hint=f"Use a path that names one of {names}." if names else "GET /deployments lists those that your key opens.",
+                extra={"deployments": names.split(", ")} if names else None,
+            )
+        [self.slot] = slots.values()
         self.key_id = self.node.keyring.check(secret, self.slot.plan, *scopes)
         return self.slot
 
@@ -99,58 +148,68 @@ class Call:
         return self.snapshot
 
     def context(self, door: Protocol) -> Context:
-        """Where the rows come from.
+        """Where the rows come from, and until when their caller waits.
 
         Raises:
-            InvalidInput: the caller's own request id cannot be kept.
+            InvalidInput: the caller's own request id cannot be kept, or its deadline is no number of seconds.
         """
-        caller_id = self.header(b"x-request-id")
-        if len(caller_id) > _MAX_CALLER_ID or not (caller_id.isascii() and caller_id.isprintable()):
-            raise InvalidInput(
-                f"x-request-id must have at most {_MAX_CALLER_ID} printable ASCII characters.",
-                code="request-id-invalid",
-                kind="header",
-                name="x-request-id",
-            )
-        return Context(self.request_id, door, self.started, caller_id, self.key_id)
+        head, started = self.head, self.started
+        deadline = started + head.timeout if head.timeout else math.inf
+        return Context(self.request_id, door, started, head.caller_id or self.caller_id, self.key_id, deadline)
 
-    async def predict(self, snapshot: Snapshot, rows: list[Any], door: Protocol) -> Predicted:
-        """Have rows answered that are bound to the snapshot's schema."""
-        predicted = await self.node.predictor.predict(snapshot, rows, self.context(door))
+    async def predict(self, snapshot: Snapshot, rows: Sequence[Any], door: Protocol, text: bytes = b"") -> Predicted:
+        """Have rows answered that are bound to the snapshot's schema.
+
+        Args:
+            snapshot: from `take`.
+            rows: at least one.
+            door: for metrics and records.
+            text: the rows as the JSON text of an array, where the door has it: nothing encodes them again then.
+        """
+        # A model elsewhere is waited for, with deadlines that need a task.
+        if self._body is not None and snapshot.resident.scoring is None:
+            await in_a_task()
+        self.predicted = predicted = await self.node.predictor.predict(snapshot, rows, self.context(door), text)
         self.rows = len(rows)
         return predicted
 
-    async def body(self, *media: str, limit: int = MAX_BODY) -> bytes:
+    def document(self, body: bytes) -> Any:
+        """Any JSON document, within this node's limits; see `binding.parse`."""
+        return parse(body, self.node.limits)
+
+    async def body(self, *media: str, limit: int | None = None) -> bytes:
         """The whole body.
 
         Args:
             media: content types that this door reads; a request without one is taken as the first.
-            limit: bytes.
+            limit: bytes; the node's where not given.
 
         Raises:
             Unsupported: another content type, or compressed.
             TooLarge: more than `limit`, declared or real.
             Overloaded: too many large bodies are on their way at once.
-            Malformed: it did not arrive within 30 seconds.
+            Malformed: it did not arrive in time.
             CallerGone: it will never be complete.
         """
-        given = self.header(b"content-type").partition(";")[0].strip().lower()
-        if given and given not in media:
-            raise Unsupported("This door does not read that content type.", hint=f"Send {' or '.join(media)}.")
-        if self.header(b"content-encoding").lower() not in ("", "identity"):
-            raise Unsupported("Compressed requests are not read.", code="encoding-unsupported", hint="Send the body as it is.")
+        self.head.check_media(media)
+        limits = self.node.limits
+        limit = limits.body_bytes if limit is None else limit
         # Refused before a byte of it is read; what is declared wrongly is counted below.
-        declared = self.header(b"content-length")
-        if declared.isdigit() and int(declared[:20]) > limit:
+        if self.head.length > limit:
             raise _too_large(limit)
+        if self._body is not None:
+            if len(self._body) > limit:
+                raise _too_large(limit)
+            self.body_read = True
+            return self._body
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(limits.body_seconds):
                 return await self._read(limit)
         except TimeoutError:
-            raise Malformed(f"The body was not complete after {BODY_SECONDS:g} s.", code="body-too-slow") from None
+            raise Malformed(f"The body was not complete after {limits.body_seconds:g} s.", code="body-too-slow") from None
 
     async def _read(self, limit: int) -> bytes:
-        message = await self.receive()
+        message = await self._receive()
         part = message.get("body", b"")
         # Nearly every request is here already, in one piece: it is not copied, and nothing is kept account of.
         if message["type"] == "http.request" and not message.get("more_body") and len(part) <= limit:
@@ -164,7 +223,7 @@ class Call:
                 part = message.get("body", b"")
                 if len(body) + len(part) > limit:
                     raise _too_large(limit)
-                if node.receiving + len(part) > MAX_BODIES:
+                if node.receiving + len(part) > node.limits.bodies_bytes:
                     raise Overloaded("Too many large requests arrive at once.", hint="Try again in a second.")
                 node.receiving += len(part)
                 body += part
@@ -172,7 +231,7 @@ class Call:
                     # Only now can the connection carry another request.
                     self.body_read = True
                     return bytes(body)
-                message = await self.receive()
+                message = await self._receive()
         finally:
             node.receiving -= len(body)
 
@@ -182,21 +241,20 @@ def problem(error: QuarterdeckError, call: Call) -> Reply:
     return json_reply({**error.problem(), "request_id": call.request_id}, error.status, "application/problem+json")
 
 
-def label_text(label: Label) -> str:
-    """A class label as the name of a JSON member."""
-    return label if isinstance(label, str) else to_json(label).decode()
+class _Turn:
+    """One turn of whoever drives the coroutine."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
 
 
-def plain_answer(classes: list[Label], answer: Answer) -> dict[str, Any]:
-    """One answer as plain records show it."""
-    if not classes:
-        return {"prediction": answer.prediction}
-    scores = {label_text(label): score for label, score in zip(classes, answer.scores, strict=True)} if answer.scores else {}
-    return {"prediction": answer.prediction, "scores": scores}
+async def in_a_task() -> None:
+    """Give up the turn once: whoever drives this coroutine by hand goes on with it in a task."""
+    await _Turn()
 
 
 Answering = Callable[[Call], Awaitable[Reply]]
-Access = Literal["open", "caller", "predict", "read", "mirror"]
+Access = Literal["open", "caller", "predict", "sole", "read", "mirror"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +263,7 @@ class Door:
 
     `open`: anybody, and nothing of a deployment is shown. `caller`: the door itself shows each caller only what its key opens.
     `predict`, `read`, `mirror`: the path names a deployment, and the key needs that scope by the deployment's access.
+    `sole`: the path names none and means the only one there is; the key needs the scope `predict`.
     """
 
     method: Literal["GET", "POST"]
@@ -216,4 +275,5 @@ class Door:
 
 
 def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The body is larger than {limit // 2**20} MiB.", hint="Send fewer records per request.")
+    size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit} bytes"
+    return TooLarge(f"The body is larger than {size}.", hint="Send fewer records per request.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from quarterdeck.schema import Feature, Schema
 from quarterdeck_node.binding import MAX_ROWS
+from quarterdeck_node.doors.described import described, tables
 from quarterdeck_node.predictor import Live, Slot
 
 _TYPES: dict[str, dict[str, str]] = {
@@ -22,7 +24,7 @@ _REFUSALS = {
     "401": "No usable key.",
     "403": "The key does not open this deployment.",
     "413": "Too large.",
-    "415": "Not `application/json`.",
+    "415": "Another content type.",
     "422": "The records do not fit the schema.",
     "500": "The model failed.",
     "503": "Not ready, or too busy.",
@@ -48,11 +50,15 @@ def openapi(base_url: str, slots: Sequence[Slot]) -> dict[str, Any]:
         paths[f"/v2/models/{name}/ready"] = {"get": _reading(f"Whether {name} can answer (Open Inference Protocol V2)")}
         paths[f"/v2/models/{name}/infer"] = {"post": _infer(live, "")}
         paths[f"/v2/models/{name}/versions/{live.resident.ref.version}/infer"] = {"post": _infer(live, ", by version")}
+        paths[f"/v1/models/{name}"] = {"get": _reading(f"State of {name} and its versions (KServe V1, TensorFlow Serving)")}
+        paths[f"/v1/models/{name}/metadata"] = {"get": _reading(f"Schema of {name} (TensorFlow Serving)")}
+        for door in described(live):
+            paths[door.path] = {"post": _operation(live, door.summary, door.content, door.answer)}
     for path, summary in _COMMON:
         paths[path] = {"get": {**_reading(summary), "security": []}}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Quarterdeck API node", "version": _version()},
+        "info": {"title": "Quarterdeck API node", "version": release()},
         "servers": [{"url": base_url}],
         "paths": paths,
         "components": {
@@ -96,7 +102,7 @@ def _name(live: Live) -> str:
 def _predict(live: Live) -> dict[str, Any]:
     reference = {"$ref": f"#/components/schemas/{_name(live)}"}
     body = {"oneOf": [reference, {"type": "array", "items": reference, "minItems": 1, "maxItems": MAX_ROWS}]}
-    content = {"application/json": {"schema": body, "example": live.resident.manifest.golden[0].row}}
+    content = {"application/json": {"schema": body, "example": live.resident.manifest.golden[0].row}, **tables(live)}
     return _operation(live, f"Predict with {live.plan.name}", content, _answer(live.resident.manifest.data_schema))
 
 
@@ -152,6 +158,10 @@ _COMMON = (
     ("/v2/health/live", "Whether the process answers (Open Inference Protocol V2)"),
     ("/v2/health/ready", "Whether everything that shall answer can (Open Inference Protocol V2)"),
     ("/v2/models", "What is deployed here (Open Inference Protocol V2)"),
+    ("/v1/models", "What is deployed here (KServe V1)"),
+    ("/ping", "Whether everything that shall answer can (MLflow)"),
+    ("/health", "Whether everything that shall answer can (MLflow, too)"),
+    ("/version", "The version of this program (MLflow)"),
 )
 _TENSOR = {
     "type": "object",
@@ -186,7 +196,9 @@ _PROBLEM = {
 }
 
 
-def _version() -> str:
+@cache
+def release() -> str:
+    """The version of this program; 0 where it is not installed."""
     try:
         return version("quarterdeck")
     except PackageNotFoundError:

@@ -1,35 +1,21 @@
-"""Plain records: `POST /deployments/{name}/predict` with one JSON object, or an array of them."""
+"""Plain records: `POST /deployments/{name}/predict` with one JSON object, an array of them, or a table (CSV, Arrow)."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from quarterdeck_node.doors.call import Call, Door, Reply, json_reply, plain_answer
-from quarterdeck_node.predictor import Predicted
+from quarterdeck_node.doors import tables
+from quarterdeck_node.doors.call import Call, Door, Reply
 
 
 async def predict(call: Call) -> Reply:
     """Answer records by name and schema."""
+    if call.head.media not in ("application/json", ""):
+        return await tables.predict(call)
     body = await call.body("application/json")
     # After the body is here: however slowly it came, the newest version answers.
     snapshot = call.take()
-    rows, _ = snapshot.resident.binder.read(body)
-    return json_reply(document(call, await call.predict(snapshot, rows, "plain")))
-
-
-def document(call: Call, predicted: Predicted) -> dict[str, Any]:
-    """The answer's members: what answered, then one prediction per record, in order."""
-    snapshot = predicted.snapshot
-    classes = snapshot.resident.manifest.data_schema.classes
-    return {
-        "request_id": call.request_id,
-        "deployment": snapshot.plan.name,
-        "model": snapshot.ref.model,
-        "version": snapshot.ref.version,
-        "digest": snapshot.ref.digest,
-        "revision": snapshot.plan.revision,
-        "predictions": [plain_answer(classes, answer) for answer in predicted.answers],
-    }
+    rows, text = snapshot.resident.binder.read(body)
+    predicted = await call.predict(snapshot, rows, "plain", text)
+    return Reply(tables.plain(call, predicted))
 
 
 DOORS = (Door("POST", "/deployments/{name}/predict", "predict", predict, "plain"),)

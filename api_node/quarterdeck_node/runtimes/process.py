@@ -1,58 +1,59 @@
-"""The serve side of a model process: requests that wait while a batch runs travel together in the next one."""
+"""A model in a process of its own, replaced when it dies or hangs; requests that wait travel together."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+import math
 import os
+import signal
+import socket
 import sys
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from quarterdeck.errors import ModelFailed, Overloaded, PackageRefused
+from quarterdeck import worker_wire
+from quarterdeck.errors import ModelFailed, PackageRefused
+from quarterdeck.manifest import Manifest
+from quarterdeck.plan import Accelerator
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row
-from quarterdeck_node.runtimes import frames, model_environ
+from quarterdeck_node.runtimes import Budget, model_environ
+from quarterdeck_node.runtimes.batching import Batcher
+from quarterdeck_node.runtimes.link import Garbage, Gone, Link
 
-BATCH_ROWS = 256
-QUEUE_ROWS = 4_096
-MAX_REPLY = 64 * 2**20
-"""Bytes of one answer; whatever claims to be larger is not one, and must not be collected in the memory of serve."""
-LOAD_SECONDS = 120.0
-"""Deadline of starting a process and loading the package: importing what a model needs takes seconds on a busy machine."""
+_AGAIN = "It is started again."
 _log = logging.getLogger(__name__)
 
 
-class _Waiting(NamedTuple):
-    rows: Sequence[Row]
-    done: asyncio.Future[list[Answer]]
-
-
 class ModelProcess:
-    """A runtime whose model lives in a process of its own, replaced when it dies or hangs.
+    """A runtime whose model lives in a process of its own.
 
     Args:
         folder: a complete, verified package.
-        digest: what its manifest must have.
+        manifest: of the package.
         allow_code: whether loading may run code of the package.
-        seconds: deadline of each batch.
-        variables: names of the environment's variables that the package asks for.
+        budget: what it may take.
+        accelerator: what shall score.
     """
 
-    def __init__(self, folder: Path, digest: str, *, allow_code: bool, seconds: float, variables: Sequence[str] = ()) -> None:
-        self._question = {"load": str(folder.resolve()), "digest": digest, "allow_code": allow_code, "parent": os.getpid()}
-        self._seconds = seconds
-        self._variables = variables
+    def __init__(
+        self, folder: Path, manifest: Manifest, *, allow_code: bool, budget: Budget, accelerator: Accelerator = "none"
+    ) -> None:
+        self._manifest, self._budget = manifest, budget
+        self._questions = worker_wire.Questions(manifest.data_schema.names)
+        self._load = self._questions.load(
+            folder=str(folder.resolve()),
+            digest=manifest.digest,
+            allow_code=allow_code,
+            accelerator=accelerator,
+            memory_bytes=budget.memory_bytes,
+            parent=os.getpid(),
+        )
+        self._batcher = Batcher(self._ask, budget)
         self._process: asyncio.subprocess.Process | None = None
-        self._waiting: deque[_Waiting] = deque()
-        self._rows = 0
-        self._some = asyncio.Event()
-        self._runner: asyncio.Task[None] | None = None
-        self._closed = False
+        self._link: Link | None = None
 
     @property
     def pid(self) -> int | None:
@@ -63,176 +64,150 @@ class ModelProcess:
         """Start the process and load the package in it.
 
         Raises:
-            PackageRefused: the package was refused in there, or loading died or took too long.
+            PackageRefused: the package was refused in there, or loading died, took too long or ran out of memory.
         """
         try:
             await self._spawn()
         except ModelFailed as error:
-            raise PackageRefused(error.detail, code="load-failed", kind="package") from None
+            raise PackageRefused(error.detail, code="load-failed", kind="package", name=self._manifest.model) from None
         except asyncio.CancelledError:
             await self._kill()
             raise
-        self._runner = asyncio.create_task(self._run())
+        self._batcher.start()
 
-    async def predict(self, rows: Sequence[Row]) -> list[Answer]:
+    async def predict(self, rows: Sequence[Row], deadline: float = math.inf) -> list[Answer]:
         """See `Runtime.predict`."""
-        # Nobody would ever answer it: its caller would wait for ever.
-        if self._closed:
-            raise _unloaded()
-        # An empty queue takes any request, so the bound never refuses what fits the row limit.
-        if self._rows and self._rows + len(rows) > QUEUE_ROWS:
-            raise Overloaded("Too many rows wait for this model already.", hint="Try again in a second.")
-        waiting = _Waiting(rows, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
-        self._rows += len(rows)
-        self._some.set()
-        return await waiting.done
+        return await self._batcher.predict(rows, deadline)
 
     async def close(self) -> None:
         """End the process; whoever still waits gets ModelFailed."""
-        self._closed = True
-        if self._runner is not None:
-            self._runner.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._runner
-        while self._waiting:
-            _fail(self._take(QUEUE_ROWS), _unloaded())
+        await self._batcher.close()
         await self._kill()
 
-    async def _run(self) -> None:
-        while True:
-            await self._some.wait()
-            batch = self._take(BATCH_ROWS)
-            try:
-                if batch:
-                    await self._answer(batch)
-            except asyncio.CancelledError:
-                _fail(batch, _unloaded())
-                raise
+    async def _ask(self, parts: Sequence[Sequence[Row]]) -> list[Answer]:
+        # It may have died while idle, which nobody is told before the next question.
+        if self._link is None or not self._link.open:
+            await self._replace()
+        try:
+            body = await self._exchange(self._questions.rows(parts), self._budget.batch_seconds)
+            return self._answers(body, sum(map(len, parts)))
+        except ModelFailed:
             if self._process is None:
                 # Replaced at once, lest the next request waits for it. What fails here fails again there, and by name.
-                with suppress(PackageRefused, ModelFailed):
-                    await self._spawn()
-            if not self._waiting:
-                self._some.clear()
+                with suppress(ModelFailed):
+                    await self._replace()
+            raise
 
-    def _take(self, limit: int) -> list[_Waiting]:
-        """Whole requests, at least one, until `limit` rows are together; callers that left are passed over."""
-        batch: list[_Waiting] = []
-        taken = 0
-        while self._waiting and (not batch or taken + len(self._waiting[0].rows) <= limit):
-            waiting = self._waiting.popleft()
-            self._rows -= len(waiting.rows)
-            # A caller that left has cancelled its future: its rows are not computed.
-            if not waiting.done.done():
-                batch.append(waiting)
-                taken += len(waiting.rows)
-        return batch
+    def _answers(self, body: bytes, count: int) -> list[Answer]:
+        if body[:1] == b"F":
+            said = worker_wire.words(body[1:])
+            hint, kind, name = (str(said.get(member, "")) for member in ("hint", "kind", "name"))
+            raise ModelFailed(str(said.get("detail", "The model failed.")), hint=hint, kind=kind, name=name)
+        if body[:1] != b"S":
+            raise ModelFailed("The model process answered something that is no prediction.")
+        answers = worker_wire.answers(body, self._manifest.data_schema)
+        if len(answers) != count:
+            raise ModelFailed(f"The model answered {len(answers)} rows for {count}.")
+        return answers
 
-    async def _answer(self, batch: list[_Waiting]) -> None:
+    async def _replace(self) -> None:
+        """Start another process; `ModelFailed` where that cannot be done now."""
+        self._batcher.interrupted()
         try:
-            answers = await self._ask([row for waiting in batch for row in waiting.rows])
-        except ModelFailed as error:
-            if len(batch) == 1 or error.code != "model-failed":
-                _fail(batch, error)
-                return
-            # One row in company made the model raise: alone, the others get their answers.
-            for waiting in batch:
-                await self._answer([waiting])
-            return
-        place = 0
-        for waiting in batch:
-            if not waiting.done.done():
-                waiting.done.set_result(answers[place : place + len(waiting.rows)])
-            place += len(waiting.rows)
-
-    async def _ask(self, rows: list[Row]) -> list[Answer]:
-        try:
-            # It may have died while idle, which nobody is told before the next question.
-            if self._process is None or self._process.returncode is not None:
-                await self._spawn()
-            reply = await self._exchange({"rows": rows}, self._seconds)
+            await self._spawn()
         except PackageRefused as error:
             raise ModelFailed(error.detail, code="model-died", hint=error.hint) from None
-        if "answers" not in reply:
-            raise ModelFailed(str(reply.get("failed", "The model process answered nothing that is known.")))
-        try:
-            answers = [Answer(prediction, scores) for prediction, scores in reply["answers"]]
-        except (TypeError, ValueError):
-            raise ModelFailed("The model answered something that is no prediction.") from None
-        if len(answers) != len(rows):
-            raise ModelFailed(f"The model answered {len(answers)} rows for {len(rows)}.")
-        return answers
+        finally:
+            self._batcher.revived()
 
     async def _spawn(self) -> None:
         await self._kill()
+        ours, theirs = socket.socketpair()
+        # Code of a package imports from itself and the environment, never from the folder that somebody happened to start us in.
+        safely = ["-P"] if self._manifest.form == "python" else []
         try:
+            # Every other descriptor of ours is closed in there: no listener, no connection of a caller, no spool.
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "quarterdeck_node.runtimes.worker",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=model_environ(self._variables),
-            )
+                sys.executable, *safely, "-m", "quarterdeck.worker", str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL, pass_fds=(theirs.fileno(),),
+                env=model_environ(self._manifest.environment.variables),
+            )  # fmt: skip
+            self._link = await Link.over(ours)
         # No memory or no process number left: that is this moment's trouble, and the next request tries again.
         except OSError as error:
+            ours.close()
             raise ModelFailed(f"The model process cannot be started: {error.strerror}.", code="model-died") from None
-        reply = await self._exchange(self._question, LOAD_SECONDS)
-        if "refused" in reply:
+        finally:
+            theirs.close()
+        body = await self._exchange(self._load, self._budget.load_seconds)
+        if body != b"R":
             await self._kill()
-            said = reply["refused"]
-            raise PackageRefused(said["detail"], code=said["code"], hint=said["hint"], extra=said["extra"], kind="package")
+            raise self._refusal(body)
 
-    async def _exchange(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
+    def _refusal(self, body: bytes) -> PackageRefused:
+        try:
+            said = worker_wire.words(body[1:] if body[:1] == b"X" else b"")
+            return PackageRefused(
+                str(said["detail"]), code=str(said["code"]), hint=str(said["hint"]), extra=dict(said["extra"]), kind="package",
+                name=self._manifest.model,
+            )  # fmt: skip
+        # It has run code of the package by now, and can say anything.
+        except (ValueError, KeyError, TypeError):
+            return PackageRefused(
+                "The model process said something unknown while it loaded.", code="load-failed", kind="package",
+                name=self._manifest.model,
+            )  # fmt: skip
+
+    async def _exchange(self, question: bytes, seconds: float) -> bytes:
         """One question and its answer; a process that dies or takes too long is ended, the next question starts another."""
-        process = self._process
-        if process is None or process.stdin is None or process.stdout is None:
+        if self._link is None:
             raise ModelFailed("The model process is not running.", code="model-died")
         try:
-            async with asyncio.timeout(seconds):
-                process.stdin.write(frames.pack(question))
-                await process.stdin.drain()
-                head = await process.stdout.readexactly(frames.HEAD.size)
-                body = await process.stdout.readexactly(_size(head))
-                found = json.loads(body)
+            return await self._link.ask(question, seconds)
         except TimeoutError:
             await self._kill()
             raise ModelFailed(f"The model took longer than {seconds:g} s and was ended.", code="model-timeout") from None
-        except (OSError, asyncio.IncompleteReadError):
+        except Gone:
+            raise self._death(await self._ended()) from None
+        # Code of the package can write to our socket: after that no byte on it can be trusted to begin an answer.
+        except Garbage:
             await self._kill()
-            raise ModelFailed("The model process died.", code="model-died", hint="It is started again.") from None
-        # Code of the package can write to our pipe: after that no byte on it can be trusted to begin an answer.
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            await self._kill()
-            raise ModelFailed("The model process answered garbage and was ended.", code="model-died", hint="It is started again.")
-        return found
+            raise ModelFailed("The model process answered garbage and was ended.", code="model-died", hint=_AGAIN) from None
+
+    async def _ended(self) -> int:
+        """The exit status of a process that has closed its end."""
+        process = self._process
+        try:
+            # It may have closed its end and live on: then it is of no use any more.
+            async with asyncio.timeout(1.0):
+                status = await process.wait() if process else 0
+        except TimeoutError:
+            status = 0
+        await self._kill()
+        return status
+
+    def _death(self, status: int) -> ModelFailed:
+        if status == worker_wire.OUT_OF_MEMORY:
+            return ModelFailed(
+                f"The model needed more than {self._budget.memory_bytes >> 20} MiB of memory and was ended.",
+                code="model-out-of-memory",
+                hint="Send fewer rows at once; raise QUARTERDECK_MODEL_BYTES if the model is sound.",
+            )
+        if status == -signal.SIGKILL:
+            hint = f"If the system ran out of memory, its log says so. {_AGAIN}"
+            return ModelFailed("The model process was killed.", code="model-died", hint=hint)
+        how = signal.Signals(-status).name if status < 0 else f"status {status}"
+        return ModelFailed(f"The model process ended with {how}.", code="model-died", hint=_AGAIN)
 
     async def _kill(self) -> None:
         # Forgotten first: nobody may write to it while it ends.
         process, self._process = self._process, None
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
         if process is None:
             return
         with suppress(ProcessLookupError):
             process.kill()
         status = await process.wait()
         _log.info("model process %s ended with status %s", process.pid, status)
-
-
-def _size(head: bytes) -> int:
-    size: int = frames.HEAD.unpack(head)[0]
-    if size > MAX_REPLY:
-        raise ValueError(size)
-    return size
-
-
-def _unloaded() -> ModelFailed:
-    return ModelFailed("The version was unloaded.")
-
-
-def _fail(batch: list[_Waiting], error: ModelFailed) -> None:
-    for waiting in batch:
-        if not waiting.done.done():
-            waiting.done.set_exception(error)

@@ -6,14 +6,14 @@ import re
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from quarterdeck import package_files
 from quarterdeck.client import connect
 from quarterdeck.errors import InvalidInput
-from quarterdeck.manifest import Manifest
+from quarterdeck.manifest import Manifest, Proof
 from quarterdeck.plan import VersionRef
 from quarterdeck.storage import Storage, open_storage
 from quarterdeck_cli import errors
@@ -29,20 +29,30 @@ class FormChoice(StrEnum):
     """How a model can be stored."""
 
     auto = "auto"
-    lightgbm_text = "lightgbm-text"
+    compiled = "compiled"
     skops = "skops"
     joblib = "joblib"
 
 
 @app.command()
 def build(
-    model: Annotated[
-        Path, typer.Option("--model", help="Fitted model: a joblib or pickle file of your own, or a LightGBM text model.")
-    ],
     data: Annotated[Path, typer.Option("--data", help="Training rows with the target: .parquet or .csv.")],
     target: Annotated[str, typer.Option("--target", help="The target's column.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Fitted model: a joblib or pickle file of your own, or a LightGBM text model.")
+    ] = None,
+    code: Annotated[
+        Path | None, typer.Option("--code", help="In the place of --model: folder of your own Python files and artifacts.")
+    ] = None,
+    entry_point: Annotated[
+        str, typer.Option("--entry-point", help="With --code: `module:function` that gives the model, e.g. pricing:load.")
+    ] = "",
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--class", help="With --code: a class, once for each, in the scores' order; else numbers are a regression."),
+    ] = None,
     name: Annotated[str, typer.Argument(help="Name of the model; that of its file where left out.")] = "",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; NAME in this folder where left out.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write; NAME (code: NAME-package) where left out.")] = None,
     validation: Annotated[
         Path | None, typer.Option("--validation", help="Rows that the model has not seen: .parquet or .csv.")
     ] = None,
@@ -50,6 +60,9 @@ def build(
     trust: Annotated[
         str, typer.Option("--trust", help="`code` to store as joblib what skops does not know: loading runs code.")
     ] = "",
+    accelerated: Annotated[
+        bool, typer.Option("--accelerated", help="With --model: add a graph that a GPU can score by.")
+    ] = False,
     description: Annotated[str, typer.Option("--description", help="One sentence for lists.")] = "",
     card: Annotated[Path | None, typer.Option("--card", help="Model card, Markdown.")] = None,
     run: Annotated[str, typer.Option("--run", help="Name of the training run.")] = "",
@@ -62,28 +75,31 @@ def build(
 
     Example: quarterdeck package build late-flights --model m.joblib --data train.parquet --target late
 
-    With --model, --data and --target alone, name and folder are those of the model's file.
+    With --model, --data and --target alone, name and folder are those of the model's file. Custom Python code:
+    quarterdeck package build pricing --code ./pricing --entry-point pricing:load --data rows.parquet --target price
     """
     # The data science stack takes seconds to load, and no other command needs it.
     from quarterdeck.build import from_files
+    from quarterdeck.build_code import code_from_files
 
     if trust not in ("", "data", "code"):
         raise InvalidInput("--trust takes `data` or `code`.", kind="option", name="--trust")
+    source = model or code
+    if source is None or (model and code) or bool(code) != bool(entry_point):
+        hint = "Give --model FILE, or --code FOLDER --entry-point MODULE:FUNCTION."
+        raise InvalidInput("A package is built from a model or from code.", kind="option", name="--model", hint=hint)
     if not name:
-        name = _name_of(model)
-        note(f"named {name} after {model.name}; give NAME for another one")
-    folder = out or Path(name)
-    words = {
-        "name": name,
-        "form": str(form),
-        "trust": trust or None,
-        "description": description,
-        "run": run,
-        "card": _read(card),
-        "nullable": nullable or (),
-    }
+        name = _name_of(source)
+        note(f"named {name} after {source.name}; give NAME for another one")
+    # The code's own folder is most often called like the model.
+    folder = out or Path(name if model else f"{name}-package")
+    words: dict[str, Any] = {"name": name, "description": description, "run": run, "card": _read(card), "nullable": nullable or ()}
     with spinner(f"building {name}: describing, proving, choosing golden rows"):
-        built = from_files(model, data, target, validation_path=validation, **words)
+        if model is not None:
+            words |= {"form": str(form), "trust": trust or None, "accelerated": accelerated}
+            built = from_files(model, data, target, validation_path=validation, **words)
+        else:
+            built = code_from_files(source, entry_point, data, target, class_texts=classes or (), **words)
         built.write(folder)
     show(_facts(built.manifest, folder), output, [f"package/{name} built", *_summary(built.manifest), f"folder      {folder}"])
     next_step(f"quarterdeck package push {folder}")
@@ -245,14 +261,21 @@ def _facts(manifest: Manifest, folder: Path) -> dict[str, object]:
 
 def _summary(manifest: Manifest) -> list[str]:
     proof = manifest.proof
-    proven = f"{proof.rows} rows, largest difference {proof.largest_difference:.2g}" if proof else None
+    edges = f" and {proof.edges} edge cases" if proof and proof.edges else ""
+    proven = f"{proof.rows} rows{edges}, largest difference {proof.largest_difference:.2g}" if proof else None
     facts = {
         "model": manifest.model,
         "digest": manifest.digest,
         "form": f"{manifest.form}, trust {manifest.trust}",
+        **({"uncompiled": manifest.fallback} if manifest.fallback else {}),
         "task": f"{manifest.data_schema.task}, {len(manifest.data_schema.features)} features",
         "files": f"{len(manifest.files)}, {manifest.size} bytes",
         "proof": proven,
+        **({"accelerated": _gpu(manifest.accelerated)} if manifest.accelerated else {}),
         "metrics": ", ".join(f"{name} {word(value)}" for name, value in manifest.metrics.items()),
     }
     return [f"{name:<10}  {word(value)}" for name, value in facts.items()]
+
+
+def _gpu(proof: Proof) -> str:
+    return f"by a GPU too; {proof.rows} rows, largest difference {proof.largest_difference:.2g}"

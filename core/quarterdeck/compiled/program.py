@@ -30,6 +30,7 @@ class Number(Frozen):
 
     op: Literal["number"] = "number"
     feature: str
+    bounds: tuple[float, float] | None = Field(None, description="Smallest and largest value; beyond them refused. Null passes.")
 
 
 class Lookup(Frozen):

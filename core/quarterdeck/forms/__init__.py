@@ -2,19 +2,21 @@
 
 | form | needs | runs code when loaded |
 |---|---|---|
-| `lightgbm-text` | lib_lightgbm.so | no |
+| `compiled` | numpy, and lib_lightgbm.so where it has trees | no |
 | `skops` | the recorded Python environment | no: only types of our own list |
 | `joblib` | the recorded Python environment | yes: `trust: code`, allowed by name |
+| `python` | the recorded Python environment | yes: `trust: code`, allowed by name |
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from quarterdeck.compiled import model as compiled
 from quarterdeck.errors import PackageRefused
-from quarterdeck.forms import lightgbm_text
 from quarterdeck.manifest import Form, Manifest
 from quarterdeck.model import Model
+from quarterdeck.plan import Accelerator
 
 __all__ = ["Model", "in_process", "load"]
 
@@ -22,7 +24,7 @@ __all__ = ["Model", "in_process", "load"]
 def in_process(form: Form) -> bool:
     """Whether a node may load the form into its serving process; the others run in a worker of their own."""
     # Python forms run code of other people's libraries, which may hold the interpreter's lock or crash: not beside the doors.
-    return form == "lightgbm-text"
+    return form == "compiled"
 
 
 def check_trust(manifest: Manifest, *, allow_code: bool) -> None:
@@ -31,8 +33,8 @@ def check_trust(manifest: Manifest, *, allow_code: bool) -> None:
     Raises:
         PackageRefused: ``trust-required``.
     """
-    # A joblib file that calls itself data is a lie or a mistake: refused even where code is allowed.
-    runs_code = manifest.form == "joblib" or manifest.trust == "code"
+    # A joblib file or a program that calls itself data is a lie or a mistake: refused even where code is allowed.
+    runs_code = manifest.form in ("joblib", "python") or manifest.trust == "code"
     if runs_code and not (allow_code and manifest.trust == "code"):
         raise PackageRefused(
             f"Loading {manifest.model} ({manifest.form}) runs code from the package, which is not allowed here.",
@@ -44,7 +46,7 @@ def check_trust(manifest: Manifest, *, allow_code: bool) -> None:
         )
 
 
-def load(manifest: Manifest, folder: Path, *, allow_code: bool) -> Model:
+def load(manifest: Manifest, folder: Path, *, allow_code: bool, accelerator: Accelerator = "none") -> Model:
     """Load a verified package's model.
 
     The caller has compared files and environment before (`quarterdeck.verify`); the bytes that are loaded are compared once more.
@@ -53,14 +55,25 @@ def load(manifest: Manifest, folder: Path, *, allow_code: bool) -> Model:
         manifest: of the package.
         folder: where its files lie.
         allow_code: whether the deployment allows packages that run code when loaded.
+        accelerator: what shall score.
 
     Raises:
-        PackageRefused: ``trust-required``, ``untrusted-types``, ``load-failed``, ``file-missing`` or ``digest-mismatch``.
+        PackageRefused: ``trust-required``, ``untrusted-types``, ``load-failed``, ``file-missing`` or ``digest-mismatch``;
+            ``accelerator-unsupported`` or ``accelerator-missing``.
     """
     check_trust(manifest, allow_code=allow_code)
-    if manifest.form == "lightgbm-text":
-        return lightgbm_text.load(manifest, folder)
-    # pandas and scikit-learn are imported only for packages that need them: a node for LightGBM text has neither.
+    if accelerator != "none":
+        # ONNX Runtime is large, and only deployments that ask for a GPU need it.
+        from quarterdeck.accelerated import model as accelerated
+
+        return accelerated.load(manifest, folder, accelerator)
+    if manifest.form == "compiled":
+        return compiled.load(manifest, folder)
+    if manifest.form == "python":
+        from quarterdeck.forms import python_code
+
+        return python_code.load(manifest, folder)
+    # pandas and scikit-learn are imported only for packages that need them: a node for compiled ones has neither.
     from quarterdeck.forms import python_forms
 
     return python_forms.load(manifest, folder)

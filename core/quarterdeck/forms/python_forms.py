@@ -11,13 +11,14 @@ import joblib
 import numpy as np
 from pydantic import ValidationError
 
+from quarterdeck.column_rows import ColumnRows
 from quarterdeck.errors import ModelFailed, PackageRefused
 from quarterdeck.forms import skops_zip
-from quarterdeck.frames import COLUMNS_FILE, Columns, frame_of, scalar
+from quarterdeck.frames import COLUMNS_FILE, Columns, Framing, frame_of, scalar
 from quarterdeck.manifest import Form, Manifest
-from quarterdeck.model import class_answers, regression_answers
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row, Schema
+from quarterdeck.scored import Scored, places_of
 from quarterdeck.verify import read_verified
 
 MODEL_FILES: dict[Form, str] = {"skops": skops_zip.MODEL_FILE, "joblib": "model.joblib"}
@@ -45,12 +46,19 @@ def load(manifest: Manifest, folder: Path) -> EstimatorModel:
 
 
 class EstimatorModel:
-    """An estimator behind rows and answers."""
+    """An estimator behind rows and answers.
+
+    Args:
+        schema: features, task and classes.
+        columns: how rows become what the estimator takes.
+        estimator: fitted, of scikit-learn's interface.
+    """
 
     def __init__(self, schema: Schema, columns: Columns, estimator: Any) -> None:
         self._schema = schema
         self._columns = columns
         self._estimator = estimator
+        self._framing = Framing(columns.columns)
         # Estimators take columns by place: an order other than the schema's would answer, and answer wrongly.
         if [column.name for column in columns.columns] != schema.names:
             raise ModelFailed("The columns at training are not the schema's features.")
@@ -59,23 +67,31 @@ class EstimatorModel:
         """One answer per row; raises `ModelFailed`."""
         if not rows:
             return []
-        frame = frame_of(rows, self._columns.columns)
-        return answers(self._schema, self._columns, self._estimator, frame)
+        return answers(self._schema, self._columns, self._estimator, frame_of(rows, self._columns.columns))
+
+    def scored(self, rows: ColumnRows) -> Scored:
+        """See `quarterdeck.scored.ScoredModel.scored`."""
+        return scored(self._schema, self._columns, self._estimator, self._framing.frame(rows.lists()))
 
 
 def answers(schema: Schema, columns: Columns, estimator: Any, frame: Any) -> list[Answer]:
     """What an estimator answers to a frame of its training data's dtypes; raises `ModelFailed`."""
+    return scored(schema, columns, estimator, frame).answers(schema)
+
+
+def scored(schema: Schema, columns: Columns, estimator: Any, frame: Any) -> Scored:
+    """Scores and labels of an estimator for a frame of its training data's dtypes; raises `ModelFailed`."""
     # An estimator that was fitted to a bare array warns about column names with every call; give it what it knows.
     data = frame.to_numpy() if columns.container == "array" else frame
     count = len(frame)
     if schema.task == "regression":
-        return regression_answers(_numbers(_ask(estimator, "predict", data), (count,)).tolist())
-    scores = _numbers(_ask(estimator, "predict_proba", data), (count, len(schema.classes))).tolist()
+        return Scored.checked(_numbers(_ask(estimator, "predict", data), (count,)).reshape(count, 1))
+    scores = _numbers(_ask(estimator, "predict_proba", data), (count, len(schema.classes)))
     if columns.labels == "scores":
-        return class_answers(schema, scores)
+        return Scored.checked(scores, scores.argmax(axis=1))
     # Asking twice doubles the time, so it is done only for models whose labels are not those of the highest score.
     labels = [scalar(label) for label in np.asarray(_ask(estimator, "predict", data)).tolist()]
-    return class_answers(schema, scores, labels)
+    return Scored.checked(scores, places_of(labels, schema))
 
 
 def _ask(estimator: Any, method: str, data: Any) -> Any:

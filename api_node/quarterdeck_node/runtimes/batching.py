@@ -1,0 +1,282 @@
+"""Requests that wait for a model travel together.
+
+An idle model starts at once with what is there: everything that was read from connections in the same turn of the event loop.
+While it runs, requests gather for the next batch. Callers who were there when it ended, most of them being answered just then,
+get a moment to be in the next one too, the longer the more a batch costs by itself: else two crowds would take turns for ever,
+each in a batch that has room for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from quarterdeck.errors import ModelFailed, Overloaded, QuarterdeckError
+from quarterdeck.records import Answer
+from quarterdeck.schema import Row
+from quarterdeck_node.runtimes import Budget, guilty
+from quarterdeck_node.runtimes.cost import Cost
+
+RAISED = "model-failed"
+"""The code of what a model says itself; any other means that its process is gone."""
+_PATIENCE = 0.25
+_LONGEST_PATIENCE = 0.005
+"""Share of a batch's fixed cost, and seconds at most, that are spent on waiting for callers who are expected."""
+_TICK = 0.25
+"""Seconds between looks at who has waited too long, while a batch runs that takes longer than that."""
+
+_log = logging.getLogger(__name__)
+
+Ask = Callable[[Sequence[Sequence[Row]]], Awaitable[list[Answer]]]
+
+
+class Waiting:
+    """One request in the queue. `since` and `deadline` are `time.monotonic()`."""
+
+    __slots__ = ("count", "deadline", "done", "rows", "since")
+
+    def __init__(self, rows: Sequence[Row], since: float, deadline: float) -> None:
+        self.rows, self.since, self.deadline = rows, since, deadline
+        self.count = len(rows)
+        self.done: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: QuarterdeckError) -> None:
+        """Tell the caller, who may have left."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class Batcher:
+    """The queue in front of one model, and the task that empties it.
+
+    Args:
+        ask: gives the answers to the rows of some requests, or raises ModelFailed; called again only when it is done.
+        budget: bounds of the queue.
+    """
+
+    def __init__(self, ask: Ask, budget: Budget) -> None:
+        self._ask = ask
+        self._budget = budget
+        self._queue: deque[Waiting] = deque()
+        self._batch: list[Waiting] = []
+        self._rows = 0
+        # Callers who were there when the last batch ended: those in it and those in the queue.
+        self._expected = 0
+        self._cost = Cost()
+        # When the running batch will be done, by what is known.
+        self._busy_until = 0.0
+        # Nobody's wait counts from before this moment, when the model came to life; infinite while it is being replaced.
+        self._up_since = 0.0
+        self._sleeping: asyncio.Future[None] | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._runner: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to empty the queue."""
+        self._up_since = time.monotonic()
+        self._runner = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop; whoever still waits gets ModelFailed."""
+        self._closed = True
+        if self._runner is not None:
+            self._runner.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._runner
+        if self._watch is not None:
+            self._watch.cancel()
+        for waiting in (*self._batch, *self._queue):
+            waiting.fail(_unloaded())
+        self._queue.clear()
+        self._rows = 0
+
+    def interrupted(self) -> None:
+        """The model is being replaced: who waits for that keeps the place in the queue, up to a deadline of its own."""
+        self._up_since = math.inf
+
+    def revived(self) -> None:
+        """The model is there again: waiting counts from now."""
+        self._up_since = time.monotonic()
+
+    async def predict(self, rows: Sequence[Row], deadline: float = math.inf) -> list[Answer]:
+        """See `Runtime.predict`."""
+        # Nobody would ever answer it: its caller would wait for ever.
+        if self._closed:
+            raise _unloaded()
+        waiting = Waiting(rows, time.monotonic(), deadline)
+        self._admit(waiting)
+        self._queue.append(waiting)
+        self._rows += waiting.count
+        if self._sleeping is not None and not self._sleeping.done():
+            self._sleeping.set_result(None)
+        return await waiting.done
+
+    def _admit(self, waiting: Waiting) -> None:
+        """Refuse now what would be dropped later: a refusal costs microseconds, a place in the queue costs everybody."""
+        rows = self._rows + waiting.count
+        # An empty queue takes any request, so the bound never refuses what fits the row limit.
+        if self._rows and rows > self._budget.queue_rows:
+            raise _full()
+        ahead = self._running(waiting.since) + self._cost.of_queue(rows)
+        if waiting.since + ahead > waiting.deadline:
+            raise _late()
+        wait = ahead - self._cost.of(waiting.count)
+        # Who names a deadline says how long waiting is of use; for all others it is the setting that does.
+        if waiting.deadline == math.inf and wait > self._budget.queue_seconds and self._up_since <= waiting.since:
+            raise _full()
+
+    def _running(self, now: float) -> float:
+        """Seconds until the running batch is done: one that is late is expected to be late as much again."""
+        return abs(self._busy_until - now) if self._batch else 0.0
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._queue:
+                self._sleeping = loop.create_future()
+                await self._sleeping
+            await self._gather()
+            self._batch = self._take()
+            if self._batch:
+                if self._watch is None:
+                    self._watch = loop.call_later(_TICK, self._tick)
+                await self._answer(self._batch)
+                self._expected = len(self._batch) + len(self._queue)
+                self._batch = []
+
+    def _tick(self) -> None:
+        """Tell who has waited too long while a batch takes its time; the batch itself goes on. Idle models have no ticks."""
+        now = time.monotonic()
+        for waiting in self._batch:
+            if waiting.deadline < now:
+                waiting.fail(_late())
+        waited, self._queue, self._rows = self._queue, deque(), 0
+        for waiting in waited:
+            if error := self._too_late(waiting, now):
+                waiting.fail(error)
+            if not waiting.done.done():
+                self._queue.append(waiting)
+                self._rows += waiting.count
+        self._watch = asyncio.get_running_loop().call_later(_TICK, self._tick) if self._batch or self._queue else None
+
+    async def _gather(self) -> None:
+        """Let join who was there a moment ago."""
+        until = time.monotonic() + min(_LONGEST_PATIENCE, _PATIENCE * self._cost.fixed)
+        # By turns of the loop and not by a timer, whose shortest is a millisecond: in each turn whoever can be read is read.
+        while len(self._queue) < self._expected and self._rows < self._cost.most_rows and time.monotonic() < until:
+            await asyncio.sleep(0)
+
+    def _take(self) -> list[Waiting]:
+        """Whole requests, at least one, in the order they came; who left is passed over, who waited too long is told."""
+        batch: list[Waiting] = []
+        taken, most, now, soonest = 0, self._cost.most_rows, time.monotonic(), math.inf
+        while self._queue:
+            waiting = self._queue[0]
+            end = now + self._cost.of(taken + waiting.count)
+            # A batch does not grow at the price of a deadline that it would have kept.
+            if batch and (taken + waiting.count > most or end > soonest):
+                break
+            self._queue.popleft()
+            self._rows -= waiting.count
+            if waiting.done.done():
+                continue
+            if error := self._too_late(waiting, now):
+                waiting.fail(error)
+                continue
+            batch.append(waiting)
+            taken += waiting.count
+            soonest = min(soonest, waiting.deadline)
+        return batch
+
+    def _too_late(self, waiting: Waiting, now: float) -> Overloaded | None:
+        if now + self._cost.of(waiting.count) > waiting.deadline:
+            return _late()
+        waited = now - max(waiting.since, self._up_since)
+        return _full() if waiting.deadline == math.inf and waited > self._budget.queue_seconds else None
+
+    async def _answer(self, batch: Sequence[Waiting]) -> None:
+        try:
+            await self._ask_for(batch)
+        except ModelFailed as error:
+            if len(batch) > 1:
+                await self._apart(batch, error)
+            elif error.code == RAISED:
+                batch[0].fail(await self._with_row(batch[0].rows, error))
+            else:
+                batch[0].fail(error)
+        # Ours, not the model's; but a queue that nobody empties any more would hang every caller.
+        except Exception as error:
+            _log.exception("a batch could not be asked")
+            for waiting in batch:
+                waiting.fail(ModelFailed(f"The model could not be asked: {type(error).__name__}."))
+
+    async def _ask_for(self, batch: Sequence[Waiting]) -> None:
+        rows = sum(waiting.count for waiting in batch)
+        began = time.monotonic()
+        self._busy_until = began + self._cost.of(rows)
+        answers = await self._ask([waiting.rows for waiting in batch])
+        # Where the model was replaced meanwhile, the time was that of loading.
+        if self._up_since <= began:
+            self._cost.add(rows, time.monotonic() - began)
+        place = 0
+        for waiting in batch:
+            if not waiting.done.done():
+                waiting.done.set_result(answers[place : place + waiting.count])
+            place += waiting.count
+
+    async def _apart(self, batch: Sequence[Waiting], error: ModelFailed) -> None:
+        """One request made all of them fail: the others get their answers without it."""
+        # What raised is found by halving. Who made a process die is not worth several processes: each is asked alone, once.
+        middle = len(batch) // 2
+        parts = [batch[:middle], batch[middle:]] if error.code == RAISED else [[waiting] for waiting in batch]
+        for part in parts:
+            now = time.monotonic()
+            for waiting in part:
+                if waiting.deadline < now:
+                    waiting.fail(_late())
+            if left := [waiting for waiting in part if not waiting.done.done()]:
+                await self._answer(left)
+
+    async def _with_row(self, rows: Sequence[Row], error: ModelFailed) -> ModelFailed:
+        """The failure of a request with its row, which is found by asking again."""
+        search = guilty.search(len(rows))
+        part = next(search)
+        while True:
+            failed = False
+            # A single row has just been asked.
+            if part != (0, len(rows)):
+                try:
+                    await self._ask([rows[part[0] : part[1]]])
+                except ModelFailed as again:
+                    error, failed = again, True
+            else:
+                failed = True
+            # It died of what it first only raised at: nothing more is asked.
+            if error.code != RAISED:
+                return error
+            try:
+                part = search.send(failed)
+            except StopIteration as end:
+                return error if end.value is None else guilty.named(error, end.value)
+
+
+def _unloaded() -> ModelFailed:
+    return ModelFailed("The version was unloaded.")
+
+
+def _full() -> Overloaded:
+    return Overloaded("Too many rows wait for this model already.", code="queue-full", hint="Try again in a second.")
+
+
+def _late() -> Overloaded:
+    return Overloaded(
+        "The answer would come after the request's deadline.",
+        code="deadline-exceeded",
+        hint="Allow more time, or try again when less is waiting.",
+    )

@@ -1,0 +1,105 @@
+"""A model process for programs that wait: builders that run somebody's code beside themselves, never in themselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from quarterdeck import worker_wire
+from quarterdeck.errors import ModelFailed, PackageRefused
+from quarterdeck.manifest import Manifest
+from quarterdeck.records import Answer
+from quarterdeck.schema import Row
+
+_ROWS = 1_000
+"""Rows of one question: what a request may have at most by default."""
+
+
+class ProcessModel:
+    """The model of a package folder in a process of its own, as a context manager; a `quarterdeck.model.Model`.
+
+    Args:
+        folder: a complete package.
+        manifest: of the package.
+        seconds: deadline of loading, and of each question.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, *, seconds: float = 120.0) -> None:
+        self._folder, self._manifest, self._seconds = folder, manifest, seconds
+        self._questions = worker_wire.Questions(manifest.data_schema.names)
+
+    def __enter__(self) -> ProcessModel:
+        self._link, theirs = socket.socketpair()
+        self._link.settimeout(self._seconds)
+        with theirs:
+            self._child = subprocess.Popen(
+                [sys.executable, "-P", "-m", "quarterdeck.worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL, stdout=2, pass_fds=(theirs.fileno(),),
+            )  # fmt: skip
+        try:
+            self._load()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._link.close()
+        self._child.kill()
+        self._child.wait()
+
+    def predict(self, rows: Sequence[Row]) -> list[Answer]:
+        """One answer per row; raises `ModelFailed`."""
+        answers: list[Answer] = []
+        for start in range(0, len(rows), _ROWS):
+            part = rows[start : start + _ROWS]
+            body = self._ask(self._questions.rows([part]))
+            if body[:1] == b"F":
+                said = worker_wire.words(body[1:])
+                raise ModelFailed(str(said["detail"]), hint=str(said.get("hint", "")))
+            answers += worker_wire.answers(body, self._manifest.data_schema)
+        return answers
+
+    def _load(self) -> None:
+        question = self._questions.load(
+            folder=str(self._folder.resolve()),
+            digest=self._manifest.digest,
+            allow_code=True,
+            accelerator="none",
+            memory_bytes=0,
+            parent=os.getpid(),
+        )
+        try:
+            body = self._ask(question)
+        except ModelFailed as error:
+            raise PackageRefused(error.detail, code="load-failed", kind="package", name=self._manifest.model) from None
+        if body != b"R":
+            said = worker_wire.words(body[1:])
+            raise PackageRefused(kind="package", name=self._manifest.model, **said)
+
+    def _ask(self, question: bytes) -> bytes:
+        try:
+            self._link.sendall(question)
+            return self._exactly(worker_wire.size(self._exactly(worker_wire.HEAD.size)))
+        except TimeoutError:
+            raise ModelFailed(f"The model took longer than {self._seconds:g} s.", code="model-timeout") from None
+        except EOFError:
+            status = self._child.wait(self._seconds)
+            how = signal.Signals(-status).name if status < 0 else f"status {status}"
+            raise ModelFailed(f"The model process ended with {how}.", code="model-died") from None
+        except (ValueError, OSError):
+            raise ModelFailed("The model process answered garbage.", code="model-died") from None
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            more = self._link.recv(count - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
