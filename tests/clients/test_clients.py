@@ -11,7 +11,7 @@ import pytest
 
 from quarterdeck.forms import load
 from quarterdeck.schema import Row
-from tests.clients.conftest import SECRET, asked
+from tests.clients.conftest import SECRET, Place, asked
 from tests.dialects import ARROW, DATATYPES, DIALECTS, arrow_stream, arrow_table, columns, csv_text
 from tests.models import table
 from tests.nodes import binary, written
@@ -51,6 +51,22 @@ def test_tritonclient_over_http(public: str) -> None:
     for form in ("binary", "binary-all", "json", "json-all"):
         assert said[form] == {"prediction": LABELS, "scores": SCORES, "id": "abc"}, form
     assert "distance is missing" in said["refused"]
+
+
+def test_tritonclient_over_grpc(place: Place) -> None:
+    """NVIDIA's: readiness, metadata, tensors, and an error with its status."""
+    said = asked("triton_grpc", **told(place.grpc))
+    assert (said["live"], said["ready"], said["inputs"]) == (True, True, SCHEMA.names)
+    assert said["found"] == {"prediction": LABELS, "scores": SCORES, "id": "abc"}
+    assert said["refused"][0] == "StatusCode.INVALID_ARGUMENT"
+    assert "distance is missing" in said["refused"][1]
+
+
+def test_kserve_over_grpc(place: Place) -> None:
+    """KServe's, whose messages cannot share a process with NVIDIA's."""
+    said = asked("kserve_grpc", **told(place.grpc))
+    assert said["ready"]
+    assert said["found"] == {"prediction": LABELS, "scores": SCORES, "id": "abc"}
 
 
 def test_kserve_in_both_protocols(public: str) -> None:
