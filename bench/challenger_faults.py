@@ -50,7 +50,7 @@ def start(folder: Path, role: Role, port: int, plans: PlanServer, core: int) -> 
     folder.mkdir(parents=True, exist_ok=True)
     token = folder / "node-token"
     token.write_text("bench")
-    told = {"node": role, "role": role, "plan_server": plans.url, "node_token_file": token}
+    told: dict[str, Any] = {"node": role, "role": role, "plan_server": plans.url, "node_token_file": token}
     node = start_node(folder, port, core=core, agent_core=core, **told)
     return [node.agent, node.serve]
 

@@ -1,7 +1,7 @@
 """What mirroring every row to a challenger node costs main: windows with and without it, in turn.
 
-Main is on the server's core; the challenger shares the other core with the load generator. Where that core is used up, main
-waits for requests: so besides requests a second, requests per second of main's own processor time are compared.
+Main is on the server's core; the challenger takes what the load generator leaves of the other one. Where main still has to wait
+for requests, requests a second say less than requests per second of main's own processor time: both are compared.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from bench import processes, work, wrk
 from bench.cells import Rules, loaded
@@ -44,8 +45,10 @@ class Pair:
         self.mirror(on=False)
         self.nodes: dict[str, NodeProcesses] = {}
         for role, core in (("main", cores.server), ("challenger", cores.load)):
-            told = {"node": role, "role": role, "plan_server": plans.url, "node_token_file": folder / "token"}
-            self.nodes[role] = start_node(folder / role, ports[role], core=core, agent_core=cores.load, **told)
+            told: dict[str, Any] = {"node": role, "role": role, "plan_server": plans.url, "node_token_file": folder / "token"}
+            self.nodes[role] = start_node(
+                folder / role, ports[role], core=core, agent_core=cores.load, idle=role == "challenger", **told
+            )
 
     def mirror(self, *, on: bool) -> None:
         """Switch mirroring; the plan is on its way when this returns."""

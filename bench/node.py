@@ -27,8 +27,6 @@ from quarterdeck.plan import DeploymentPlan, Key, Plan
 DEPLOYMENT = "bench"
 NODE = "main"
 STOP_SECONDS = 15.0
-AGENT_NICE = 19
-"""The agent has a core's worth of work and no hurry: it takes what the load generator, whose core it shares, leaves."""
 _DROPPED = re.compile(r"^quarterdeck_records_dropped_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
 
 
@@ -68,22 +66,26 @@ def plan(package: Published, caller: Caller) -> Plan:
     return Plan(node=NODE, sequence=1, store=package.store, deployments=[deployment(package)], keyring=[caller.key])
 
 
-def start_node(folder: Path, port: int, *, core: int, agent_core: int, **settings: object) -> NodeProcesses:
-    """Start serve and agent in a folder; `settings` are those of serve, without their prefix."""
+def start_node(folder: Path, port: int, *, core: int, agent_core: int, idle: bool = False, **settings: Any) -> NodeProcesses:
+    """Start serve and agent in a folder; `settings` are those of serve, without their prefix.
+
+    An agent on another core than serve's, and both programs with `idle`, take what the load generator leaves of that core: else
+    the load, and so every figure, would suffer from a core that a deployment does not share with its callers.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    variables = variables_of(port, **settings)
-    agent = [sys.executable, "-m", "quarterdeck_node.agent"]
-    started = processes.start(agent, core=agent_core, folder=folder, log=folder / "log", variables=variables, nice=AGENT_NICE)
-    return NodeProcesses(serve=start_serve(folder, port, core, **settings), agent=started)
+    command = [sys.executable, "-m", "quarterdeck_node.agent"]
+    given: dict[str, Any] = {"folder": folder, "log": folder / "log", "variables": variables_of(port, **settings)}
+    agent = processes.start(command, core=agent_core, idle=idle or agent_core != core, **given)
+    return NodeProcesses(serve=start_serve(folder, port, core, idle, **settings), agent=agent)
 
 
-def start_serve(folder: Path, port: int, core: int, **settings: object) -> processes.Process:
+def start_serve(folder: Path, port: int, core: int, idle: bool = False, **settings: Any) -> processes.Process:
     """Start serve alone, where its agent runs already."""
-    serve = [sys.executable, "-m", "quarterdeck_node"]
-    return processes.start(serve, core=core, folder=folder, log=folder / "log", variables=variables_of(port, **settings))
+    command, variables = [sys.executable, "-m", "quarterdeck_node"], variables_of(port, **settings)
+    return processes.start(command, core=core, folder=folder, log=folder / "log", variables=variables, idle=idle)
 
 
-def variables_of(port: int, **settings: object) -> dict[str, str]:
+def variables_of(port: int, **settings: Any) -> dict[str, str]:
     """The environment variables of both programs."""
     told = {"node": NODE, "role": "main", "host": "127.0.0.1", "port": port, **settings}
     # A package that runs code finds its classes in this checkout.
@@ -116,7 +118,7 @@ class Quarterdeck:
     targets: Mapping[Work, Target]
     package: Kind = "pipe"
     agent: Literal["load", "server"] = "load"
-    settings: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     constant: bool = False
     environment: str = ""
     # Two deployments on one node would be two models in its memory.

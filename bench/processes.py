@@ -24,10 +24,14 @@ class Memory(NamedTuple):
 
 
 def start(
-    command: Sequence[str | Path], *, core: int, folder: Path, log: Path, variables: Mapping[str, str], nice: int = 0
+    command: Sequence[str | Path], *, core: int, folder: Path, log: Path, variables: Mapping[str, str], idle: bool = False
 ) -> Process:
-    """Start a program that stays on one core with all its children; what it says goes to `log`."""
-    words = ["taskset", "-c", str(core), *(["nice", "-n", str(nice)] if nice else []), *map(str, command)]
+    """Start a program that stays on one core with all its children; what it says goes to `log`.
+
+    With `idle` it runs only while nothing else wants the core. The lowest nice value would not do: it still takes milliseconds at
+    a time from whoever shares the core.
+    """
+    words = ["taskset", "-c", str(core), *(["chrt", "--idle", "0"] if idle else []), *map(str, command)]
     with log.open("ab") as target:
         return subprocess.Popen(
             words, cwd=folder, env={**os.environ, **variables}, stdout=target, stderr=target, start_new_session=True

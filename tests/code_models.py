@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -11,10 +13,11 @@ import pandas as pd
 
 from quarterdeck.build import BuiltPackage
 from quarterdeck.build_code import package_code
+from quarterdeck.forms.python_code import ENTRY_FILE
 
 # One feature tells the model what to do; every other number is answered by its double.
-UNRULY = '''
-import os, sys
+UNRULY = """
+import os, sys, time
 import numpy as np
 
 LEFT = []
@@ -31,14 +34,17 @@ class Model:
         if -6.0 in numbers: return ["text"] * len(rows)
         if -7.0 in numbers: sys.exit(3)
         while -8.0 in numbers: LEFT.append(np.empty(2**26))
+        if -10.0 in numbers: LEFT.append(np.ones(2**24))
+        if -11.0 in numbers and not os.fork():
+            time.sleep(3600)
         if -9.0 in numbers: return None
         return [2 * number for number in numbers]
 
 def load(folder):
     print("loading may print", flush=True)
     return Model()
-'''
-DIES, HANGS, RAISES, TOO_MANY, NOT_FINITE, TEXT, EXITS, LEAKS, NOTHING = (-float(number) for number in range(1, 10))
+"""
+DIES, HANGS, RAISES, TOO_MANY, NOT_FINITE, TEXT, EXITS, LEAKS, NOTHING, DRIPS, FORKS = (-float(number) for number in range(1, 12))
 
 
 def folder_with(**files: str) -> Path:
@@ -60,6 +66,16 @@ def code_package(text: str, name: str = "custom", **named: Any) -> BuiltPackage:
     """The package of one module over `numbers`, a regression where nothing else is said."""
     X = numbers()
     return package_code(folder_with(model=text), "model:load", X, named.pop("y", X["number"] * 2), name=name, **named)
+
+
+def with_code(built: BuiltPackage, text: str) -> BuiltPackage:
+    """The package with other code in it, as if it had worked where it was built."""
+    files = {**built.files, "code/model.py": text.encode(), ENTRY_FILE: json.dumps({"entry_point": "model:load"}).encode()}
+    entries = [
+        entry.model_copy(update={"size": len(files[entry.path]), "sha256": hashlib.sha256(files[entry.path]).hexdigest()})
+        for entry in built.manifest.files
+    ]
+    return BuiltPackage(built.manifest.model_copy(update={"files": entries}), files)
 
 
 @cache

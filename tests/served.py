@@ -14,7 +14,7 @@ import numpy as np
 import uvicorn
 import uvloop
 
-from quarterdeck.errors import ModelFailed
+from quarterdeck.errors import ModelFailed, ValueRefused
 from quarterdeck.manifest import Environment, Manifest
 from quarterdeck.plan import DeploymentPlan, Key, VersionRef
 from quarterdeck.records import Answer
@@ -45,12 +45,14 @@ ROW: dict[str, Any] = {"x": 0.25, "n": 3, "s": "abc"}
 
 
 class Share:
-    """A model in this process: the score of the second class is `x`; it fails where `s` says so."""
+    """A model in this process: the score of the second class is `x`; it fails or refuses where `s` says so."""
 
     def scores(self, row: Row) -> tuple[float, ...]:
         """As `Scoring.scores`."""
         if row["s"] == "fail":
             raise ModelFailed("This row cannot be answered.")
+        if row["s"] == "unseen":
+            raise ValueRefused("Feature s has a value that the model refuses.", kind="feature", name="s", extra={"column": "s"})
         return 1.0 - float(row["x"]), float(row["x"])  # type: ignore[arg-type]
 
     def many(self, rows: Sequence[Row]) -> np.ndarray[Any, Any]:

@@ -6,9 +6,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.support import ROOT
 
-HEAVY = ("boto3", "botocore", "pyarrow", "pandas", "sklearn", "lightgbm", "skops", "joblib", "duckdb", "sqlalchemy")
+STACK = {"pyarrow", "pandas", "sklearn", "scipy", "lightgbm", "skops", "joblib", "onnx", "onnxruntime"}
+HEAVY = STACK | {"boto3", "botocore", "duckdb", "sqlalchemy", "grpc"}
 
 
 def test_import_contracts_hold() -> None:
@@ -25,11 +28,10 @@ def loaded_by(module: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_serve_starts_without_heavy_libraries() -> None:
-    """The process that answers requests has no S3 client, no data frames and no training library in memory."""
-    assert loaded_by("quarterdeck_node.app") & set(HEAVY) == set()
-
-
-def test_library_starts_without_heavy_libraries() -> None:
-    """`import quarterdeck` costs nobody a data science stack; building a package loads it then."""
-    assert loaded_by("quarterdeck") & set(HEAVY) == set()
+@pytest.mark.parametrize(
+    "module", ["quarterdeck", "quarterdeck_node.serve", "quarterdeck.compiled.model", "quarterdeck.accelerated.model"]
+)
+def test_starts_without_heavy_libraries(module: str) -> None:
+    """What answers requests has no S3 client, no data frames, no training library and no port's library in memory; building a
+    package loads what it needs then."""
+    assert loaded_by(module) & HEAVY == set()

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from tests.support import ROOT
 from tools import protocol
-from tools.reference import cli, errors, http, metrics, packages, pipelines, settings
+from tools.reference import cli, errors, grpc, http, metrics, packages, pipelines, settings
 
 REFERENCE = ROOT / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings.page,
     "http-node.md": http.node_page,
+    "grpc-node.md": grpc.page,
     "http-deployer.md": http.deployer_page,
     "metrics.md": metrics.page,
     "errors.md": errors.page,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, cast
@@ -21,10 +21,8 @@ from quarterdeck.column_rows import ColumnRows
 from quarterdeck.errors import InvalidInput, Malformed, TooLarge
 from quarterdeck.schema import Feature, FeatureType, Row, Schema
 from quarterdeck_node.limits import DEFAULT, Limits
-from quarterdeck_node.quick_rows import QuickRows
+from quarterdeck_node.quick_rows import QuickRow, QuickRows
 
-MAX_ROWS = DEFAULT.rows
-MAX_VALUES = DEFAULT.values
 MAX_PROBLEMS = 10
 MAX_STRAY_NAMES = 10_000
 """Names beyond those of a thousand good rows up to which a document is still told what is wrong with it."""
@@ -100,9 +98,12 @@ class Binder:
         # A good document passes the first pair; only what does not is looked at by the second, which says why.
         self._one, self._many = _validators(schema, limits, short=True)
         self._any_one, self._any_many = _validators(schema, limits, short=False)
-        self._quick = QuickRows(schema, limits)
+        self._quick, self._quick_row = QuickRows(schema, limits), QuickRow(schema, limits)
         self._columns = {
-            feature.name: SchemaValidator(core_schema.list_schema(_column(feature, _types(limits, False)), strict=True))
+            feature.name: tuple(
+                SchemaValidator(core_schema.list_schema(_column(feature, _types(limits, short)), strict=True))
+                for short in (True, False)
+            )
             for feature in schema.features
         }
 
@@ -118,11 +119,10 @@ class Binder:
             TooLarge: more rows or values than the limits allow.
         """
         # One small record as nearly everyone sends it: whatever is not quite so is looked at by the rest, which says why.
-        if body[:1] == b"{" and len(body) < self._small and body.count(b":") == self._width and b"NaN" not in body:
-            try:
-                return [self._one.validate_json(body)], b"[%b]" % body
-            except ValidationError:
-                pass
+        if body[:1] == b"{" and len(body) < self._small and body.count(b":") == self._width:
+            row = self._quick_row.read(body)
+            if row is not None:
+                return [row], b"[%b]" % body
         # One look at the first character picks the validator, so nothing is parsed twice.
         many = body[:1] == b"[" or body.lstrip(b" \t\r\n")[:1] == b"["
         check_values(body, self._limits)
@@ -181,9 +181,23 @@ class Binder:
             TooLarge: too many of them.
         """
         try:
-            return _some(self._any_many.validate_python(rows))
+            return _some(self._many.validate_python(rows))
+        except ValidationError:
+            pass
+        try:
+            found = _some(self._any_many.validate_python(rows))
         except ValidationError as error:
             raise self._refusal(error, True) from None
+        for row in rows:
+            self._check_digits(row.values())
+        return found
+
+    def _check_digits(self, values: Iterable[Any]) -> None:
+        """Refuse a whole number of too many digits, also where it would fit a float."""
+        # Parsers that are not ours read numbers of any length.
+        most = 10**self._limits.digits
+        if any(type(value) is int and not -most < value < most for value in values):
+            raise _too_long(self._limits.digits)
 
     def columns(self, columns: Mapping[str, Any], count: int) -> ColumnRows:
         """Values that came by column, checked as strictly as those of `read`. NaN is null, where null is legal.
@@ -228,8 +242,13 @@ class Binder:
         values = given if isinstance(given, list) else given.tolist() if hasattr(given, "tolist") else list(given)
         if feature.nullable and feature.type == "float":
             values = [None if value != value else value for value in values]
+        short, whatever = self._columns[feature.name]
         try:
-            checked = self._columns[feature.name].validate_python(values)
+            return _packed(feature, short.validate_python(values))
+        except ValidationError:
+            pass
+        try:
+            checked = whatever.validate_python(values)
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False, include_context=False)
             said = self._said
@@ -238,6 +257,9 @@ class Binder:
                 for detail in details
             ]
             return values
+        # A typed array's numbers were never digits.
+        if values is given:
+            self._check_digits(values)
         return _packed(feature, checked)
 
     def each(self, rows: list[Any]) -> list[Row | InvalidInput]:
@@ -278,6 +300,8 @@ class Binder:
 def parse(body: bytes, limits: Limits = DEFAULT) -> Any:
     """Any JSON document, with NaN read as null and limits on depth, values and duplicate names.
 
+    Infinities are read as what they are: a schema refuses them by row and column.
+
     Raises:
         Malformed: not JSON, too deep, or with a name twice in one object.
         InvalidInput: a whole number has too many digits.
@@ -306,7 +330,12 @@ def check_values(body: bytes, limits: Limits = DEFAULT) -> None:
     """
     # One comma less than there are values; those in strings count only where the rest would be too many.
     if body.count(b",") >= limits.values and _bare(body).count(b",") >= limits.values:
-        raise TooLarge(f"The document has more than {limits.values:,} values.", code="too-many-values")
+        raise too_many_values(limits)
+
+
+def too_many_values(limits: Limits) -> TooLarge:
+    """The refusal of a document of too many values."""
+    return TooLarge(f"The document has more than {limits.values:,} values.", code="too-many-values")
 
 
 def check_depth(body: bytes, limits: Limits = DEFAULT) -> None:
@@ -337,9 +366,8 @@ def _decoder(digits: int) -> json.JSONDecoder:
     return json.JSONDecoder(parse_constant=_constant, object_pairs_hook=_pairs, parse_int=whole)
 
 
-def _constant(name: str) -> None:
-    if name != "NaN":
-        raise ValueError(name)
+def _constant(name: str) -> float | None:
+    return None if name == "NaN" else float(name)
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -366,7 +394,9 @@ def _fitting_array(feature: Feature, given: Any) -> Any:
     if kind == "b" and feature.type == "boolean":
         return given
     if feature.type == "float" and kind in "fiu" and kind:
-        array = given.astype("float64", copy=False)
+        # Bytes of a stranger's may be a NaN that numpy warns of.
+        with np.errstate(invalid="ignore"):
+            array = given.astype("float64", copy=False)
         # NaN and infinities are looked at one by one.
         return array if np.isfinite(array).all() else None
     # Whatever a signed array of at most 64 bits holds fits; unsigned ones may not.

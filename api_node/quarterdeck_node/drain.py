@@ -1,7 +1,8 @@
 """A server that leaves without losing a request.
 
-SIGTERM → the plan server is told, the door stays open for the drain time and every answer asks for its connection to be closed
-→ the listener closes → what is in flight is finished. A second signal changes nothing: there is nothing to hurry.
+SIGTERM → the plan server and health watchers are told, the doors stay open for the drain time and every answer asks for its
+connection to be closed → the listeners close → what is in flight is finished. A second signal changes nothing: there is nothing
+to hurry.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from types import FrameType
 
 import uvicorn
@@ -26,10 +28,12 @@ class DrainingServer(uvicorn.Server):
     Args:
         config: uvicorn's.
         node: told when the drain begins.
+        beside: another listener's end: it takes no more calls and finishes those that there are within so many seconds.
     """
 
-    def __init__(self, config: uvicorn.Config, node: Node) -> None:
+    def __init__(self, config: uvicorn.Config, node: Node, beside: Callable[[float], Awaitable[None]] | None = None) -> None:
         super().__init__(config)
+        self._beside = beside
         self._node = node
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -62,7 +66,9 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the door, but answer everybody who is through it: whoever waits in the kernel's queue is let in first."""
+        """Close the doors, but answer everybody who is through: whoever waits in the kernel's queue is let in first."""
+        # Side by side: neither door's callers wait for those of the other.
+        beside = asyncio.ensure_future(self._beside(float(self.config.timeout_graceful_shutdown or 0))) if self._beside else None
         listeners = [listener.dup() for listener in sockets or []]
         for server in self.servers:
             server.close()
@@ -78,6 +84,8 @@ class DrainingServer(uvicorn.Server):
         while self.server_state.connections and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         await super().shutdown()
+        if beside is not None:
+            await beside
 
     def _drain(self) -> None:
         self._node.drain()

@@ -17,7 +17,8 @@ from quarterdeck_node.metrics import Outcome
 from quarterdeck_node.node import Node
 
 MAX_LEARNED = 1_024
-_REASONS = {400: "format", 401: "auth", 403: "auth", 404: "unknown", 405: "unknown", 413: "size", 415: "type", 422: "schema"}
+REASONS = {400: "format", 401: "auth", 403: "auth", 404: "unknown", 405: "unknown", 413: "size", 415: "type", 422: "schema"}
+"""What a rejection is counted as, by its HTTP status."""
 _log = logging.getLogger(__name__)
 _access = logging.getLogger("quarterdeck_node.access")
 
@@ -58,7 +59,7 @@ class Edge:
             outcome = _outcome(error)
             reply = door.refusal(error, call)
             if outcome == "rejected":
-                node.metrics.rejection(_REASONS.get(error.status, "schema"))
+                node.metrics.rejection(REASONS.get(error.status, "schema"))
         # Nobody is there to answer; it is still a request that was received.
         except CallerGone:
             self._count(call, door, "cancelled")
@@ -112,12 +113,12 @@ class Edge:
         # An unread body would be taken for the next request's start; a node that leaves wants no next request.
         return self.node.draining or (not call.body_read and call.scope["method"] == "POST")
 
-    def lines(self, call: Call, reply: Reply) -> bytes:
-        """The same headers as lines of a response's head."""
+    def lines(self, call: Call, reply: Reply, closes: bool) -> bytes:
+        """The same headers as lines of a response's head; `closes` is what the method of that name says."""
         snapshot = call.snapshot
-        if reply.status == 200 and snapshot is not None and not (reply.headers or call.head.trace or self.closes(call)):
-            what = reply.media.encode(), len(reply.body), call.request_id.encode(), snapshot.head
-            return b"content-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b" % what
+        if reply.status == 200 and snapshot is not None and not (closes or reply.headers or call.head.trace):
+            own = f"content-type: {reply.media}\r\ncontent-length: {len(reply.body)}\r\nx-request-id: {call.request_id}\r\n"
+            return own.encode() + snapshot.head
         return b"".join([b"%b: %b\r\n" % line for line in self.headers(call, reply)])
 
     def _admit(self, call: Call, door: Door) -> None:

@@ -11,14 +11,16 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from quarterdeck.plan import MirrorReport, Role
+from quarterdeck.plan import MirrorReport, Role, VersionRef
 from quarterdeck_node.predictor import Predicted, Slot, Snapshot
+from quarterdeck_node.runtimes.figures import BATCH_BUCKETS, Figures
 from quarterdeck_node.spool import KINDS, REASONS
 
 Protocol = Literal["plain", "oip", "grpc", "v1", "mlflow", "dataiku", "csv", "arrow", "form", "mirror"]
@@ -30,6 +32,7 @@ PHASES = ("parse", "predict", "record", "total")
 REJECTIONS = ("schema", "format", "size", "type", "auth", "unknown")
 # From half a millisecond, where compiled models answer, to the deadline of those that do not.
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)
+_FIRST = BUCKETS[0]
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
 KEPT_SECONDS = 900.0
 """How long the series of a version that is no longer resident are shown: many times any usual pause between scrapes."""
@@ -50,8 +53,17 @@ class State(NamedTuple):
     spool_rows: int
     spool_bytes: int
     spool_oldest_seconds: float
-    queue_rows: int = 0
+    queues: Mapping[VersionRef, Figures] = MappingProxyType({})
     loop_lag_seconds: float = 0.0
+
+
+def buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    """A histogram as the library wants it: each bucket with all that is below it."""
+    found, below = [], 0
+    for bound, count in zip([*map(str, map(float, bounds)), "+Inf"], counts, strict=True):
+        below += count
+        found.append((bound, float(below)))
+    return found
 
 
 class _Histogram:
@@ -69,12 +81,8 @@ class _Histogram:
         self.sum += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """As the library wants them: each with all that is below it."""
-        found, below = [], 0
-        for bound, count in zip([*map(str, map(float, self._bounds)), "+Inf"], self.counts, strict=True):
-            below += count
-            found.append((bound, float(below)))
-        return found
+        """As the library wants them."""
+        return buckets(self._bounds, self.counts)
 
 
 class _Series:
@@ -94,15 +102,20 @@ class _Series:
         if found is None:
             found = self._seconds[protocol] = tuple(_Histogram(BUCKETS) for _ in PHASES)
         parse, predict, record, total = found
-        # Written out: four calls would cost as much as a tenth of the model.
-        total.counts[bisect_left(BUCKETS, seconds := ended - started)] += 1
+        # Written out: four calls would cost as much as a tenth of the model, and so would searching for the first bucket.
+        seconds = ended - started
+        total.counts[bisect_left(BUCKETS, seconds) if seconds > _FIRST else 0] += 1
         total.sum += seconds
         if predicted is not None:
-            parse.counts[bisect_left(BUCKETS, seconds := predicted.began - started)] += 1
+            began, answered = predicted.began, predicted.answered
+            seconds = began - started
+            parse.counts[bisect_left(BUCKETS, seconds) if seconds > _FIRST else 0] += 1
             parse.sum += seconds
-            predict.counts[bisect_left(BUCKETS, seconds := predicted.answered - predicted.began)] += 1
+            seconds = answered - began
+            predict.counts[bisect_left(BUCKETS, seconds) if seconds > _FIRST else 0] += 1
             predict.sum += seconds
-            record.counts[bisect_left(BUCKETS, seconds := predicted.kept - predicted.answered)] += 1
+            seconds = predicted.kept - answered
+            record.counts[bisect_left(BUCKETS, seconds) if seconds > _FIRST else 0] += 1
             record.sum += seconds
 
     def all_seconds(self) -> Iterable[tuple[str, str, _Histogram]]:
@@ -171,7 +184,12 @@ class Metrics:
         series: _Series = snapshot.series if snapshot is not None and snapshot.series is not None else self._known(slot, snapshot)
         series.requests[protocol][outcome] += 1
         series.observe(protocol, started, ended, predicted)
-        if rows:
+        if rows == 1:
+            # Nearly every request: its bucket is the first.
+            series.sizes.counts[0] += 1
+            series.sizes.sum += 1
+            series.rows += 1
+        elif rows:
             series.rows += rows
             series.sizes.observe(rows)
 
@@ -264,7 +282,7 @@ class _States(Collector):
         yield from _deployments(state)
         yield from _mirrors(state)
         yield GaugeMetricFamily("quarterdeck_inflight_requests", "Requests that are being answered.", state.inflight)
-        yield GaugeMetricFamily("quarterdeck_queue_rows", "Rows that wait for a model outside the loop.", state.queue_rows)
+        yield from _queues(state)
         yield GaugeMetricFamily(
             "quarterdeck_loop_lag_seconds", "How late the event loop was at its last heartbeat.", state.loop_lag_seconds
         )
@@ -301,6 +319,28 @@ def _deployments(state: State) -> Iterable[Metric]:
             active.add_metric([name, plan.stage, plan.role, str(ref.version), ref.model, ref.digest, str(plan.revision)], 1.0)
     yield active
     yield running
+
+
+def _queues(state: State) -> Iterable[Metric]:
+    """Of models in processes of their own, by version and not by deployment: deployments of one version share its batches."""
+    labels = ["model", "version", "accelerator"]
+    waiting = GaugeMetricFamily("quarterdeck_queue_rows", "Rows that wait for a model process.", labels=labels)
+    batches = HistogramMetricFamily(
+        "quarterdeck_model_batch_rows", "Rows of each batch that a model process was asked.", labels=labels
+    )
+    shed = CounterMetricFamily(
+        "quarterdeck_queue_shed", "Requests refused before a model process was asked, or told that it is too late.",
+        labels=[*labels, "reason"],
+    )  # fmt: skip
+    for ref, figures in state.queues.items():
+        named = [ref.model, str(ref.version), ref.accelerator]
+        waiting.add_metric(named, figures.waiting_rows)
+        batches.add_metric(named, buckets(BATCH_BUCKETS, figures.batches), figures.rows)
+        for reason, count in figures.shed.items():
+            shed.add_metric([*named, reason], count)
+    yield waiting
+    yield batches
+    yield shed
 
 
 def _mirrors(state: State) -> Iterable[Metric]:

@@ -8,6 +8,7 @@ import os
 import resource
 import secrets
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from quarterdeck_node.mirror import Mirror
 from quarterdeck_node.opening import open_version
 from quarterdeck_node.plan_client import PlanClient
 from quarterdeck_node.predictor import Live, Predictor, Resident, Slot
+from quarterdeck_node.runtimes.process import ModelProcess
 from quarterdeck_node.settings import Settings
 from quarterdeck_node.spool import Spool
 
@@ -151,9 +153,16 @@ class Node:
             spool_rows=self.spool.rows,
             spool_bytes=self.spool.bytes,
             spool_oldest_seconds=self.spool.oldest_age,
-            queue_rows=sum(getattr(one.runtime, "waiting_rows", 0) for slot in slots.values() for one in slot.versions.values()),
+            queues={one.ref: one.runtime.figures for one in self._residents() if isinstance(one.runtime, ModelProcess)},
             loop_lag_seconds=self.lag,
         )
+
+    def _residents(self) -> Iterator[Resident]:
+        """Every version in memory, those of several deployments several times."""
+        for slot in self.predictor.slots.values():
+            yield from slot.versions.values()
+            if slot.live is not None:
+                yield slot.live.resident
 
     async def _open(self, ref: VersionRef, folder: Path) -> Resident:
         return await open_version(ref, folder, self.settings.budget, self.limits)

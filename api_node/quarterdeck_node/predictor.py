@@ -82,8 +82,9 @@ class Snapshot:
         self.resident = resident
         self.active = active
         self.keeps = active and plan.role == "main"
-        # Kept here by the metrics, who find them again without a look-up.
+        # Kept here by the metrics and the predictor, who find them again without a look-up.
         self.series: Any = None
+        self.count: Count | None = None
 
     @property
     def ref(self) -> VersionRef:
@@ -236,6 +237,19 @@ class Predictor:
             raise NotFound(f"{deployment} does not hold this version.", kind="version", hint=f"It holds {held}.")
         return Snapshot(live.plan, slot.versions[version], active=False)
 
+    def answered(self, snapshot: Snapshot, rows: Sequence[Row], context: Context, text: bytes = b"") -> Predicted | None:
+        """As `predict`, for one row of a model that never waits; None for everything else, and where that model failed.
+
+        Raises:
+            Overloaded: shed before any work.
+        """
+        resident = snapshot.resident
+        if resident.scoring is None or len(rows) != 1:
+            return None
+        began = _in_time(context)
+        answers = _one(resident, resident.scoring, rows[0])
+        return None if answers is None else self._done(snapshot, rows, answers, context, text, began)
+
     async def predict(self, snapshot: Snapshot, rows: Sequence[Row], context: Context, text: bytes = b"") -> Predicted:
         """Answer rows that were bound to the snapshot's schema, and have them recorded and mirrored.
 
@@ -249,38 +263,44 @@ class Predictor:
             ModelFailed: none of the rows is answered; nothing is recorded.
             Overloaded: shed before any work.
         """
-        resident, counted = snapshot.resident, self._count(snapshot)
-        began = time.monotonic()
-        if began > context.deadline:
-            raise Overloaded("The deadline passed before the model was asked.", code="deadline-exceeded")
-        # Before the first await, and not at all where there is none: a version must not be closed under its last request.
+        found = self.answered(snapshot, rows, context, text)
+        if found is not None:
+            return found
+        resident, began = snapshot.resident, _in_time(context)
+        # Before the first await: a version must not be closed under its last request.
         resident.users += 1
         try:
-            if resident.scoring is not None and len(rows) == 1:
-                answers = _one(resident, resident.scoring, rows[0]) or await _asked(resident, rows, context.deadline)
-            else:
-                answers = await (_scored if resident.scoring else _asked)(resident, rows, context.deadline)
+            # One row that is still not answered has failed, and only the runtime can say why.
+            ask = _scored if resident.scoring is not None and len(rows) > 1 else _asked
+            answers = await ask(resident, rows, context.deadline)
         except ModelFailed:
-            counted.failed += len(rows)
+            self._count(snapshot).failed += len(rows)
             raise
         finally:
             resident.users -= 1
+        return self._done(snapshot, rows, answers, context, text, began)
+
+    def _count(self, snapshot: Snapshot) -> Count:
+        found = snapshot.count
+        if found is None:
+            found = snapshot.count = self.counts.setdefault((snapshot.plan.name, snapshot.ref.digest), Count())
+        return found
+
+    def _done(
+        self, snapshot: Snapshot, rows: Sequence[Row], answers: Answers, context: Context, text: bytes, began: float
+    ) -> Predicted:
+        """Count the answers, have them recorded and mirrored."""
         answered = kept = time.monotonic()
         # Counted before it is recorded: answered rows are what written and dropped must add up to.
-        counted.answered += len(rows)
+        (snapshot.count or self._count(snapshot)).answered += len(rows)
         if snapshot.keeps:
-            self._keep(snapshot, rows, answers, context, text)
+            self._keep(snapshot, rows, answers, context, text, answered)
             kept = time.monotonic()
         return Predicted(snapshot, answers, began, answered, kept)
 
-    def _count(self, snapshot: Snapshot) -> Count:
-        key = snapshot.plan.name, snapshot.ref.digest
-        found = self.counts.get(key)
-        if found is None:
-            found = self.counts[key] = Count()
-        return found
-
-    def _keep(self, snapshot: Snapshot, rows: Sequence[Row], answers: Answers, context: Context, text: bytes) -> None:
+    def _keep(
+        self, snapshot: Snapshot, rows: Sequence[Row], answers: Answers, context: Context, text: bytes, answered: float
+    ) -> None:
         plan = snapshot.plan
         if plan.records == "spooled":
             # A full or broken disk costs the record, never the answer: the spool counts what it had to drop.
@@ -288,7 +308,7 @@ class Predictor:
                 snapshot.stamp,
                 context.request_id,
                 context.door,
-                int((time.monotonic() - context.started) * 1e6),
+                int((answered - context.started) * 1e6),
                 text or _text(rows, columns=True),
                 answers.kept(),
                 len(rows),
@@ -297,6 +317,14 @@ class Predictor:
             )
         if plan.mirror is not None:
             self._mirroring.offer(plan, context.request_id, text or _text(rows), len(rows))
+
+
+def _in_time(context: Context) -> float:
+    """Now, unless the caller's deadline has passed."""
+    now = time.monotonic()
+    if now > context.deadline:
+        raise Overloaded("The deadline passed before the model was asked.", code="deadline-exceeded")
+    return now
 
 
 async def _asked(resident: Resident, rows: Sequence[Row], deadline: float) -> Answers:

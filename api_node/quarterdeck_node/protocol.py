@@ -89,9 +89,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._between and self._free():
             end = data.find(_HEAD_END) + 4
             seen = self.seen.get(data[:end])
-            if seen is not None and len(data) == end + seen.length:
-                self._answer(seen.known, seen.head, data[end:])
-                return
+            if seen is not None:
+                known, head, length = seen
+                if len(data) == end + length:
+                    self._answer(known, head, data[end:])
+                    return
         self._parse(data)
 
     def _parse(self, data: bytes) -> None:
@@ -221,19 +223,20 @@ class LimitedProtocol(HttpToolsProtocol):
         try:
             pause = work.send(None)
         except StopIteration as done:
-            self._write(edge, call, done.value)
-            return bool(done.value.status < 400)
+            reply: Reply = done.value
+            self._write(edge, call, reply)
+            return reply.status < 400
         self._go_on(edge, call, _rest(work, pause))
         return False
 
     def _write(self, edge: Edge, call: Call, reply: Reply) -> None:
         """Head and body in one piece."""
-        transport, state = self.transport, self.server_state
-        lines = edge.lines(call, reply)
-        transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[reply.status], _common.of(state.default_headers), lines, reply.body))
+        transport, state, closes = self.transport, self.server_state, edge.closes(call)
+        common = _common.of(state.default_headers)
+        transport.write(b"".join((STATUS_LINE[reply.status], common, edge.lines(call, reply, closes), b"\r\n", reply.body)))
         state.total_requests += 1
         self.idle_since = time.monotonic()
-        if edge.closes(call):
+        if closes:
             transport.close()
 
     def _go_on(self, edge: Edge, call: Call, rest: Awaitable[Reply | None]) -> None:

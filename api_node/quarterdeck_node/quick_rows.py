@@ -1,4 +1,4 @@
-"""Many good rows at once, several times as quickly as by the validators that know why a row is bad.
+"""Good rows, one or many, several times as quickly as by the validators that know why a row is bad.
 
 It only ever accepts: whatever it will not take is read again by the binder, which refuses it by row and column, or takes it
 after all.
@@ -6,20 +6,55 @@ after all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 import numpy as np
 
 from quarterdeck.column_rows import ColumnRows
-from quarterdeck.schema import Feature, Schema
+from quarterdeck.schema import Feature, Row, Schema
 from quarterdeck_node.limits import Limits
 
 LEAST_ROWS = 16
 """Below this, models answer row by row and want rows."""
 _LONGEST = 18
+_LONGEST_MOMENT = 64
 _ARRAYS = {"float": "float64", "int": "int64", "boolean": "bool"}
+
+
+class QuickRow:
+    """Reads single records of one schema: a third of what the validator takes for twelve features (0.5 instead of 1.3 µs).
+
+    Args:
+        schema: the version's contract.
+        limits: of the node.
+    """
+
+    def __init__(self, schema: Schema, limits: Limits) -> None:
+        self._names = [feature.name for feature in schema.features]
+        self._moments = [feature.name for feature in schema.features if feature.type == "datetime"]
+        record = TypedDict("record", {feature.name: _kind(feature, limits) for feature in schema.features})  # type: ignore[misc]
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(record).decode
+
+    def read(self, body: bytes) -> Row | None:
+        """The row, its features in the schema's order; None where the binder has to look.
+
+        Args:
+            body: a JSON object with as many colons as the schema has features: so every name is there, once, and no other.
+        """
+        try:
+            row: Row = self._decode(body)
+            for name in self._moments:
+                if (moment := row[name]) is not None:
+                    datetime.fromisoformat(moment)  # type: ignore[arg-type]
+        # What the decoder raises at bytes of any kind, and what is no moment in time.
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+        names = self._names
+        return row if [*row] == names else {name: row[name] for name in names}
 
 
 class QuickRows:
@@ -72,6 +107,7 @@ def _kind(feature: Feature, limits: Limits) -> Any:
         "int": Annotated[int, msgspec.Meta(gt=-most, lt=most)],
         "string": Annotated[str, msgspec.Meta(max_length=limits.string)],
         "boolean": bool,
+        "datetime": Annotated[str, msgspec.Meta(max_length=_LONGEST_MOMENT)],
     }
     return kinds[feature.type] | None if feature.nullable else kinds[feature.type]
 

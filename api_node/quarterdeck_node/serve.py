@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from typing import Any
 
@@ -36,7 +37,10 @@ def main() -> None:
     # Before anything is served: a supervisor that died meanwhile must not leave us behind.
     lifeline.watch(settings.lifeline_fd)
     logs.configure(settings.log_level)
-    uvloop.run(serve(settings, listener))
+    try:
+        uvloop.run(serve(settings, listener))
+    except InvalidInput as error:
+        refuse(error)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -74,13 +78,15 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=FINISH_SECONDS,
     )
-    await node.start()
+    # Before the node: a port that is taken must not have started anything. Until a plan is there nobody is answered.
     grpc = await _listen_grpc(node) if settings.grpc_port else None
+    await node.start()
     try:
-        await DrainingServer(config, node).serve(sockets=[listener])
+        await DrainingServer(config, node, grpc.stop if grpc is not None else None).serve(sockets=[listener])
     finally:
-        if grpc is not None:
-            await grpc.stop(FINISH_SECONDS)
+        # uvicorn has given back the signals by now, and one more would end what is being finished.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         # The last requests are answered by now; a model that hangs must not keep the tail of the spool from its agent.
         async with asyncio.timeout(FINISH_SECONDS):
             await node.stop()

@@ -73,6 +73,8 @@ def _node(home: Home, ports: Ports, name: str, port: int, ship_seconds: float) -
             "PLAN_SERVER": f"http://{HOST}:{ports.deployer}",
             "NODE_TOKEN_FILE": str(home.folder / NODE_TOKEN),
             "SHIP_SECONDS": str(ship_seconds),
+            # Callers ask main: a port that the terminal's variables name is main's, and two could not share it.
+            **({} if name == "main" else {"GRPC_PORT": "0"}),
         }
     )
     # Both read one set of variables and share the folder; neither knows more of the other than its socket.

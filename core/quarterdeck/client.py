@@ -389,6 +389,7 @@ _BY_STATUS: dict[int, type[QuarterdeckError]] = {
 _BY_CODE: dict[str, type[QuarterdeckError]] = {
     **dict.fromkeys(("overloaded", "queue-full", "deadline-exceeded"), errors.Overloaded),
     **dict.fromkeys(("model-failed", "model-died", "model-timeout", "model-out-of-memory"), errors.ModelFailed),
+    "value-refused": errors.ValueRefused,
     **dict.fromkeys(
         (
             "digest-mismatch",

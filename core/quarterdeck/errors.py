@@ -15,6 +15,7 @@
     ├── StorageError            502 (reason codes)       no-such-bucket, wrong-credentials, unreachable …
     ├── NotExplainable          501 explain-unsupported  a model whose answers cannot be split among its features
     └── ModelFailed             500 model-failed         the model itself raised or answered garbage
+        └── ValueRefused        422 value-refused        a row that fits the schema, and that the model has no answer for
 
 Programs read `code`; people read `detail` and `hint`. Neither ever carries a value from a request, a path of the
 server or a secret.
@@ -186,3 +187,13 @@ class ModelFailed(QuarterdeckError):
 
     status = 500
     default_code = "model-failed"
+
+
+class ValueRefused(ModelFailed):
+    """A row that fits the schema, and that the model refuses: an unseen category, a null, a number that is too large.
+
+    A failure of the model to whoever loads and proves it; the caller's own mistake at a door.
+    """
+
+    status = 422
+    default_code = "value-refused"

@@ -44,7 +44,8 @@ def _from_array(array: Any, names: Sequence[str]) -> pd.DataFrame:
     if array.ndim > 2 or array.ndim < 1:
         hint = "Give a DataFrame or an array of rows; make a sparse matrix dense."
         raise InvalidInput("The data is no table.", kind="data", name="X", hint=hint)
-    frame = pd.DataFrame(array)
+    # As objects stay objects: by itself pandas makes text columns of them, where None becomes NaN.
+    frame = pd.DataFrame(array, dtype=array.dtype if array.dtype == object else None)
     found = list(names) or [f"column_{place}" for place in range(frame.shape[1])]
     if len(found) != frame.shape[1]:
         hint = "Give the columns that the model was trained on, in their order."

@@ -46,6 +46,17 @@ def die_with_parent(parent: int | None = None) -> None:
         os._exit(PARENT_GONE)
 
 
+def ending(status: int) -> str:
+    """How a process ended, in words: its exit status, or the signal that ended it where `status` is negative."""
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return signal.Signals(-status).name
+    # Signals that are free for programs to use have numbers only.
+    except ValueError:
+        return f"signal {-status}"
+
+
 def _until_end(fd: int) -> None:
     # Nothing is ever written, so a read returns only at the end. _exit: handlers and threads of a hung program may hang too.
     try:

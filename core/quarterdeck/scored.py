@@ -45,6 +45,24 @@ class Scored(NamedTuple):
         return [Answer(classes[place], scores) for place, scores in zip(self.labels.tolist(), self.scores.tolist(), strict=True)]
 
 
+def numbers_of(found: Any, shape: tuple[int, ...], hint: str) -> Any:
+    """What a model answered, as float64 of a shape.
+
+    Raises:
+        ModelFailed: it is of another shape, or no numbers; `hint` is what to do then.
+    """
+    try:
+        numbers = np.asarray(found, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ModelFailed("The model answered something that is not numbers.", hint=hint) from None
+    # A regressor that was fitted to a column instead of a row of targets answers one.
+    if numbers.shape == (*shape, 1):
+        numbers = numbers.reshape(shape)
+    if numbers.shape != shape:
+        raise ModelFailed(f"The model answered an array of shape {numbers.shape} instead of {shape}.", hint=hint)
+    return numbers
+
+
 class ScoredModel(Protocol):
     """A model that answers by column, without an object per row."""
 

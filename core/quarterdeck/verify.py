@@ -78,6 +78,18 @@ def check_environment(manifest: Manifest, environ: Mapping[str, str] | None = No
     compare_variables(manifest, os.environ if environ is None else environ)
 
 
+def unloadable(manifest: Manifest, place: str, why: str) -> PackageRefused:
+    """The refusal of a package whose files are the published ones and still make no model: which file, or part, and why."""
+    return PackageRefused(
+        f"{place} of {manifest.model} cannot be loaded: {why}.",
+        code="load-failed",
+        kind="package",
+        name=manifest.model,
+        hint="Build the package again.",
+        extra={"place": place},
+    )
+
+
 def check_golden(manifest: Manifest, model: Model, tolerance: float | None = None) -> None:
     """Ask the model for every golden row, one at a time and all at once, and compare.
 

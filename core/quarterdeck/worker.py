@@ -31,13 +31,14 @@ class _Loaded:
 
     def answer(self, count: int, columns: list[list[Any]]) -> bytes:
         """The answer's message to one batch."""
-        rows = ColumnRows(dict(zip(self._names, map(list, columns), strict=True)), count)
         try:
+            rows = ColumnRows(dict(zip(self._names, map(list, columns), strict=True)), count)
             return worker_wire.batch(scored_by(self._model, self._schema, rows))
         except ModelFailed as error:
             if _is_memory(error):
                 _out_of_memory()
-            return worker_wire.said(b"F", {"detail": error.detail, "hint": error.hint, "kind": error.kind, "name": error.name})
+            said = {member: getattr(error, member) for member in ("detail", "hint", "kind", "name", "code")}
+            return worker_wire.said(b"F", said)
         # What the model raised, exits of its own included: its type is told, its words may quote values.
         except BaseException as error:
             if _is_memory(error):
@@ -77,20 +78,21 @@ def _serve(link: socket.socket) -> None:
         link.sendall(reply)
 
 
-def _read(link: socket.socket) -> bytes | None:
+def _read(link: socket.socket) -> bytearray | None:
     """The next message without its length; None at the end."""
     head = _exactly(link, worker_wire.HEAD.size)
     return None if head is None else _exactly(link, worker_wire.HEAD.unpack(head)[0])
 
 
-def _exactly(link: socket.socket, count: int) -> bytes | None:
-    data = link.recv(count)
-    while data and len(data) < count:
-        more = link.recv(count - len(data))
+def _exactly(link: socket.socket, count: int) -> bytearray | None:
+    data, have = bytearray(count), 0
+    # Into its place: large batches come in hundreds of pieces, and joining those one by one would copy all of it each time.
+    while have < count:
+        more = link.recv_into(memoryview(data)[have:])
         if not more:
             return None
-        data += more
-    return data or None
+        have += more
+    return data
 
 
 def _load(question: dict[str, Any]) -> tuple[_Loaded | None, bytes]:

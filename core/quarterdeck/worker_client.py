@@ -8,14 +8,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from quarterdeck import worker_wire
+from quarterdeck import lifeline, worker_wire
 from quarterdeck.errors import ModelFailed, PackageRefused
 from quarterdeck.manifest import Manifest
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row
 
+_CLOSED_SECONDS = 1.0
+"""How long a process that has closed its end may take to end."""
 _ROWS = 1_000
 """Rows of one question: what a request may have at most by default."""
 
@@ -39,7 +42,7 @@ class ProcessModel:
         with theirs:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "quarterdeck.worker", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL, stdout=2, pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL, stdout=2, pass_fds=(theirs.fileno(),), start_new_session=True,
             )  # fmt: skip
         try:
             self._load()
@@ -50,6 +53,9 @@ class ProcessModel:
 
     def __exit__(self, *_: object) -> None:
         self._link.close()
+        # Programs that the model started included.
+        with suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
         self._child.kill()
         self._child.wait()
 
@@ -62,7 +68,10 @@ class ProcessModel:
             if body[:1] == b"F":
                 said = worker_wire.words(body[1:])
                 raise ModelFailed(str(said["detail"]), hint=str(said.get("hint", "")))
-            answers += worker_wire.answers(body, self._manifest.data_schema)
+            found = worker_wire.answers(body, self._manifest.data_schema)
+            if len(found) != len(part):
+                raise ModelFailed(f"The model answered {len(found)} rows for {len(part)}.")
+            answers += found
         return answers
 
     def _load(self) -> None:
@@ -89,17 +98,20 @@ class ProcessModel:
         except TimeoutError:
             raise ModelFailed(f"The model took longer than {self._seconds:g} s.", code="model-timeout") from None
         except EOFError:
-            status = self._child.wait(self._seconds)
-            how = signal.Signals(-status).name if status < 0 else f"status {status}"
-            raise ModelFailed(f"The model process ended with {how}.", code="model-died") from None
+            # It may have closed its end and live on.
+            try:
+                how = f"ended with {lifeline.ending(self._child.wait(_CLOSED_SECONDS))}"
+            except subprocess.TimeoutExpired:
+                how = "closed its end"
+            raise ModelFailed(f"The model process {how}.", code="model-died") from None
         except (ValueError, OSError):
             raise ModelFailed("The model process answered garbage.", code="model-died") from None
 
     def _exactly(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            more = self._link.recv(count - len(data))
+        data, have = bytearray(count), 0
+        while have < count:
+            more = self._link.recv_into(memoryview(data)[have:])
             if not more:
                 raise EOFError
-            data += more
-        return data
+            have += more
+        return bytes(data)

@@ -6,7 +6,7 @@ numbers of a batch.
 
 | question | answers |
 |---|---|
-| `{"folder", "digest", "allow_code", "memory_bytes", "parent"}` | `R` (ready) or `X` (JSON of the refusal) |
+| `{"folder", "digest", "allow_code", "accelerator", "memory_bytes", "parent"}` | `R` (ready) or `X` (JSON of the refusal) |
 | `(rows, [column of values, …])`, columns in schema order | `S` (a batch) or `F` (JSON of the failure) |
 
 A batch is rows and width (u32 each), the labels' places among the classes (i32 each; none for a regression), and the scores
@@ -97,7 +97,7 @@ def answers(body: bytes, schema: Schema) -> list[Answer]:
     return [Answer(classes[place], scores[row * width : (row + 1) * width]) for row, place in enumerate(places)]
 
 
-def question(data: bytes) -> Any:
+def question(data: bytes | bytearray) -> Any:
     """What a message of `Questions` says; `data` without its length."""
     return marshal.loads(data)
 
@@ -122,7 +122,10 @@ def size(head: bytes) -> int:
 
 def words(body: bytes) -> dict[str, Any]:
     """The document of an answer in words; `ValueError` where it is none."""
-    found = json.loads(body)
+    try:
+        found = json.loads(body)
+    except RecursionError:
+        raise ValueError("nested without end") from None
     if not isinstance(found, dict):
         raise ValueError("not an object")
     return found

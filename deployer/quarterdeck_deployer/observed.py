@@ -250,6 +250,10 @@ def _main_waits(decided: Decided, main: Sequence[_Seen]) -> str:
             return f"node {one.node} has not taken over revision {wish.number} yet"
         if one.report.active != wanted:
             return f"node {one.node} does not answer with {wish.main} yet" if wanted else f"node {one.node} still answers"
+        state = _state(one.report, wish.main)
+        # The same bytes may be wanted on another device: those that answer are then not yet what is wished for.
+        if wanted and state is not None and state.state == "failed":
+            return f"node {one.node}: {wish.main} is failed: {state.reason}"
     return ""
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
 
 from quarterdeck_node.app import DOORS
+from tests.dialects import DIALECTS
 from tests.nodes import LocalNode, deployment, encoding, key, local_node
 
 SECRETS = {
@@ -111,6 +113,29 @@ def test_who_may_do_what(node: LocalNode, mode: str, secret: str) -> None:
     assert ask(node, f"/mirror/{mode}", secret) == MIRROR[secret]
 
 
+SCHEMES = {
+    "Bearer": lambda secret: {"authorization": f"Bearer {secret}"},
+    "bearer": lambda secret: {"authorization": f"bearer  {secret}"},
+    "Basic": lambda secret: {"authorization": "Basic " + b64encode(f"{secret}:".encode()).decode()},
+    "X-API-Key": lambda secret: {"x-api-key": secret},
+}
+
+
+@pytest.mark.parametrize("mode", PREDICT)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_who_may_predict_is_the_same_in_every_dialect(node: LocalNode, dialect: str, mode: str) -> None:
+    """Whatever header carries the key; a refusal shows nothing of the deployment."""
+    request = DIALECTS[dialect].request(mode, encoding(1).manifest.data_schema, [{"number": 1.0}])
+    for secret, expected in PREDICT[mode].items():
+        for scheme, header in SCHEMES.items():
+            headers = {**request.headers, **(header(SECRETS[secret]) if SECRETS[secret] else {})}
+            answer = node.request("POST", request.path, content=request.body, headers=headers)
+            assert answer.status_code == expected, (scheme, secret, answer.text)
+            if expected in (401, 403):
+                assert "quarterdeck-model" not in answer.headers
+                assert answer.json()["status"] == expected
+
+
 @pytest.mark.parametrize(
     ("secret", "seen"),
     [
@@ -173,6 +198,7 @@ def test_every_door_states_who_may_enter() -> None:
         named = "{name}" in door.path
         assert named is (door.access in ("predict", "read", "mirror")) or door.path.endswith("/form"), door.path
     assert {door.path for door in DOORS if door.access == "open"} == {
+        "/",
         "/live",
         "/ready",
         "/metrics",

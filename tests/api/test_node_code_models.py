@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +10,24 @@ from typing import Any
 
 import pytest
 
-from quarterdeck.build import BuiltPackage
-from quarterdeck.forms.python_code import ENTRY_FILE
 from quarterdeck_node.runtimes.process import ModelProcess
-from tests.code_models import DIES, EXITS, HANGS, LEAKS, NOT_FINITE, NOTHING, RAISES, TEXT, TOO_MANY, UNRULY, code_package, unruly
+from tests.code_models import (
+    DIES,
+    DRIPS,
+    EXITS,
+    FORKS,
+    HANGS,
+    LEAKS,
+    NOT_FINITE,
+    NOTHING,
+    RAISES,
+    TEXT,
+    TOO_MANY,
+    UNRULY,
+    code_package,
+    unruly,
+    with_code,
+)
 from tests.nodes import LocalNode, deployment, local_node
 from tests.support import eventually
 
@@ -35,7 +47,9 @@ def load(folder):
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNode]:
     """A node with an unruly model, and one beside it that is not."""
-    with local_node(tmp_path_factory.mktemp("node"), model_seconds=2.0, load_seconds=5.0, model_bytes=MEMORY) as node:
+    # Nobody asks but the tests: probes come once in ten minutes.
+    settings = {"model_seconds": 2.0, "load_seconds": 5.0, "model_bytes": MEMORY, "probe_seconds": 600.0}
+    with local_node(tmp_path_factory.mktemp("node"), **settings) as node:
         beside = node.holds(code_package(CALM), 1)
         node.serves(deployment(node.holds(unruly(), 1), name="unruly"), deployment(beside, name="calm"))
         yield node
@@ -102,20 +116,64 @@ def test_only_the_guilty_request_of_a_batch_fails(node: LocalNode, number: float
     assert answers[8].json()["predictions"] == [{"prediction": 16.0}]
 
 
+def test_a_model_that_leaks_with_every_request_is_replaced_when_it_has_used_up_its_memory(node: LocalNode) -> None:
+    """Really used memory, 128 MiB more each time: one request pays by name, and the next one is answered by a small process."""
+    used = [resident(pid(node))]
+    while (answer := node.predict({"number": DRIPS}, "unruly")).status_code == 200:
+        used.append(resident(pid(node)))
+        assert used[-1] - used[-2] > 2**26
+        assert used[-1] < MEMORY
+    assert answer.json()["code"] == "model-out-of-memory"
+    assert len(used) > 4
+    assert node.predict({"number": 4.0}, "unruly").status_code == 200
+    assert resident(pid(node)) < used[2]
+    assert calm(node)
+
+
+def test_what_a_model_started_ends_with_it(node: LocalNode) -> None:
+    """A process that it left behind does not outlive it, even where it dies by itself."""
+    before = pid(node)
+    assert node.predict({"number": FORKS}, "unruly").status_code == 200
+    [child] = children(before)
+    assert node.predict({"number": DIES}, "unruly").status_code == 500
+    eventually(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2])
+    assert pid(node) != before
+
+
+def test_idle_models_use_no_processor(node: LocalNode) -> None:
+    """Nobody wakes them: neither a timer of theirs nor a question of ours, in all the time that others are answered."""
+    # Once, so that whatever is set up at the first question is there.
+    assert node.predict({"number": 4.0}, "unruly").status_code == 200
+    idle = pid(node)
+    # It waits for the next question: until then its last turn may not be counted yet.
+    eventually(lambda: Path(f"/proc/{idle}/stat").read_text().split()[2] == "S")
+    before = turns(idle)
+    for _ in range(200):
+        assert calm(node)
+    assert turns(idle) == before
+
+
+def resident(process: int) -> int:
+    """Bytes of a process in memory."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def children(process: int) -> list[int]:
+    """Ids of the processes that a process has started and that are there."""
+    lists = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(number) for found in lists for number in found.read_text().split()]
+
+
+def turns(process: int) -> int:
+    """How many times any thread of a process was given the processor since it waits by itself."""
+    lines = [line for status in Path(f"/proc/{process}/task").glob("*/status") for line in status.read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+
 def test_a_model_process_holds_no_socket_but_its_own(node: LocalNode) -> None:
     """No listener and no caller's connection is inherited: a hung worker cannot keep a port or a caller."""
     links = [os.readlink(entry) for entry in Path(f"/proc/{pid(node)}/fd").iterdir()]
     assert len([link for link in links if link.startswith("socket:")]) == 1
-
-
-def broken(built: BuiltPackage, text: str) -> BuiltPackage:
-    """The package with other code in it, as if it had worked where it was built."""
-    files = {**built.files, "code/model.py": text.encode(), ENTRY_FILE: json.dumps({"entry_point": "model:load"}).encode()}
-    entries = [
-        entry.model_copy(update={"size": len(files[entry.path]), "sha256": hashlib.sha256(files[entry.path]).hexdigest()})
-        for entry in built.manifest.files
-    ]
-    return BuiltPackage(built.manifest.model_copy(update={"files": entries}), files)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +190,7 @@ def test_a_version_that_cannot_be_loaded_is_reported_and_changes_nothing(
     node: LocalNode, text: str, code: str, said: str
 ) -> None:
     """The version report names why; what serves goes on serving."""
-    wanted = node.holds(broken(unruly(), text), 2)
+    wanted = node.holds(with_code(unruly(), text), 2)
     held = node.node.predictor.slots["unruly"].versions[1].ref
     beside = node.node.predictor.slots["calm"].versions[1].ref
     node.apply(deployment(held, wanted, name="unruly"), deployment(beside, name="calm"))

@@ -286,7 +286,6 @@ def test_headers_are_checked(node: LocalNode, headers: dict[str, str], status: i
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/predict",
         "/deployments/nothing/predict",
         "/deployments/../late/predict",

@@ -93,6 +93,28 @@ def _text(**changes: Any) -> str:
     return json.dumps({"instances": [good(**changes)]})
 
 
+def test_v1_reads_texts_in_base64(node: LocalNode) -> None:
+    """As TensorFlow Serving writes strings: in rows and in columns, for features that are texts."""
+    plain = post(node, "/v1/models/late:predict", {"instances": [good(carrier="AA")]}).json()["predictions"]
+    encoded = good(carrier={"b64": base64.b64encode(b"AA").decode()})
+    by_row = [{"instances": [encoded]}, {"instances": [list(encoded.values())]}]
+    assert [post(node, "/v1/models/late:predict", document).json()["predictions"] for document in by_row] == [plain] * 2
+    by_column = {"inputs": {name: [value] for name, value in encoded.items()}, "signature_name": "scores"}
+    assert post(node, "/v1/models/late:predict", by_column).json() == {"outputs": [plain[0]["scores"]]}
+
+
+@pytest.mark.parametrize("word", ["Infinity", "-Infinity", "1e400", "NaN"])
+def test_v1_refuses_what_is_not_finite_by_row_and_column(node: LocalNode, word: str) -> None:
+    """Whatever JSON's grammar says of such words."""
+    said = post(node, "/v1/models/late:predict", _text().replace(json.dumps(good()["distance"]), word, 1)).json()
+    assert (said["status"], said["code"], said["row"], said["column"]) == (400, "invalid-input", 0, "distance")
+
+
+def test_v1_has_kserves_liveness(node: LocalNode) -> None:
+    """At the root, for everybody."""
+    assert node.get("/").json() == {"status": "alive"}
+
+
 V1_BAD = {
     "no rows": ({}, 400),
     "both": ({"instances": [], "inputs": []}, 400),
@@ -108,7 +130,10 @@ V1_BAD = {
     "a truth for a number": ({"instances": [good(distance=True)]}, 400),
     "a list for a number": ({"instances": [good(distance=[1.0, 2.0])]}, 400),
     "an unknown feature": ({"instances": [good(wnd=1)]}, 400),
-    "bytes": ({"instances": [good(carrier={"b64": "QUE="})]}, 400),
+    "bytes that are no text": ({"instances": [good(carrier={"b64": "/w=="})]}, 400),
+    "bytes that are no base64": ({"instances": [good(carrier={"b64": "*"})]}, 400),
+    "bytes and more": ({"instances": [good(carrier={"b64": "QUE=", "more": 1})]}, 400),
+    "bytes for a number": ({"inputs": {**{name: [value] for name, value in good().items()}, "hour": [{"b64": "QUE="}]}}, 400),
     "columns of two lengths": ({"inputs": {**{name: [value] for name, value in good().items()}, "hour": [1, 2]}}, 400),
     "a column that is none": ({"inputs": {**{name: [value] for name, value in good().items()}, "hour": 1}}, 400),
     "no columns": ({"inputs": {}}, 400),

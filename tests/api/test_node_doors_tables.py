@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import httpx
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from quarterdeck.errors import InvalidInput, Malformed, TooLarge
-from quarterdeck.schema import Row
+from quarterdeck.schema import Feature, Row, Schema
 from quarterdeck_node.binding import Binder
 from quarterdeck_node.doors import arrow, csv
 from quarterdeck_node.limits import DEFAULT
@@ -231,3 +232,38 @@ def test_the_caller_says_in_which_form_it_is_answered(node: LocalNode, accept: s
     """The request's own, unless only others are accepted."""
     answer = post(node, arrow_stream(_table()), ARROW, accept=accept)
     assert answer.headers["content-type"].partition(";")[0] == media
+
+
+MOMENTS = Schema(task="regression", features=[Feature(name="at", type="datetime", nullable=True)])
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Zurich"])
+def test_timestamps_of_arrow_are_datetimes(unit: str, zone: str | None) -> None:
+    """The same moment as the ISO 8601 text of it; a zone makes it UTC, null stays null."""
+    moments = [0, -1, 951_782_399]
+    values = [moment * 1_000 ** ("s", "ms", "us", "ns").index(unit) for moment in moments]
+    column = pa.array([*values, None], pa.int64()).cast(pa.timestamp(unit, tz=zone))
+    rows = list(arrow.read(arrow_stream(pa.table({"at": column})), Binder(MOMENTS), DEFAULT))
+    found = [datetime.fromisoformat(str(row["at"])) for row in rows[:3]]
+    assert [one.tzinfo is not None for one in found] == [zone is not None] * 3
+    assert [one.replace(tzinfo=UTC).timestamp() for one in found] == moments
+    assert rows[3] == {"at": None}
+
+
+@pytest.mark.parametrize(
+    ("column", "code"),
+    [
+        (pa.array([2**62], pa.int64()).cast(pa.timestamp("s")), "invalid-input"),
+        (pa.array([-(2**63)], pa.int64()).cast(pa.timestamp("us", tz="UTC")), "invalid-input"),
+        (pa.array([1], pa.int32()).cast(pa.date32()), "datatype-mismatch"),
+        (pa.array(["2020-01-01"], pa.string_view()), "datatype-mismatch"),
+        (pa.array([0], pa.int64()).cast(pa.timestamp("s")).dictionary_encode(), "datatype-mismatch"),
+    ],
+    ids=["a year of twelve digits", "no time", "dates", "string views", "a dictionary of timestamps"],
+)
+def test_other_moments_of_arrow_are_refused_by_column(column: pa.Array, code: str) -> None:
+    """By row too, where only a value is wrong."""
+    with pytest.raises(InvalidInput, match="olumn at") as refused:
+        arrow.read(arrow_stream(pa.table({"at": column})), Binder(MOMENTS), DEFAULT)
+    assert (refused.value.code, refused.value.extra["column"]) == (code, "at")

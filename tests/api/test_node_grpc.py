@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import struct
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -12,11 +16,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from quarterdeck.records import Answer
+from quarterdeck.schema import Row
 from quarterdeck_node.grpc_door import open_inference_pb2 as pb
 from quarterdeck_node.grpc_door.server import listen
 from quarterdeck_node.grpc_door.service import SERVICE
 from tests.nodes import LocalNode, binary, deployment, encoding, key, local_node
-from tests.support import free_port
+from tests.support import eventually, free_port
 
 ROW: dict[str, Any] = {"distance": 512.5, "hour": 7, "holiday": True, "carrier": "B6", "wind": 3.25}
 DATATYPES = {"distance": "FP64", "hour": "INT64", "holiday": "BOOL", "carrier": "BYTES", "wind": "FP64"}
@@ -238,7 +244,146 @@ def test_requests_are_counted_and_recorded_under_their_door(door: Door) -> None:
     assert _counted(door) == before + 20
 
 
-def _counted(door: Door) -> float:
+class Gate:
+    """A runtime that holds every request until it is opened."""
+
+    def __init__(self) -> None:
+        self.arrived: list[float] = []
+        self.open = asyncio.Event()
+
+    async def predict(self, rows: Sequence[Row], deadline: float = math.inf) -> list[Answer]:
+        """As `Runtime.predict`."""
+        self.arrived.append(deadline)
+        await self.open.wait()
+        return [Answer(1.0, []) for _ in rows]
+
+    async def close(self) -> None:
+        """As `Runtime.close`."""
+
+
+@contextmanager
+def held(door: Door) -> Iterator[Gate]:
+    """A gate in the place of the model of `numbers`, opened at the end."""
+    resident = door.node.node.predictor.slots["numbers"].versions[2]
+    kept = resident.runtime, resident.scoring
+    gate = Gate()
+    resident.runtime, resident.scoring = gate, None
+    try:
+        yield gate
+    finally:
+        door.node.call(gate.open.set)
+        resident.runtime, resident.scoring = kept
+
+
+def number(*numbers: float) -> pb.ModelInferRequest:
+    """Rows for `numbers`."""
+    request = pb.ModelInferRequest(model_name="numbers")
+    request.inputs.add(name="number", datatype="FP64", shape=[len(numbers)], contents={"fp64_contents": numbers})
+    return request
+
+
+def test_a_caller_that_leaves_is_counted_as_such_and_nothing_is_recorded(door: Door) -> None:
+    """Its deadline passed or it cancelled: one request received, of no row, and nothing is held up by it."""
+    before, written = _counted(door, "cancelled", "numbers"), dict(door.node.node.spool.written)
+    with held(door) as gate:
+        ask: Any = door.channel.unary_unary(f"/{SERVICE}/ModelInfer", pb.ModelInferRequest.SerializeToString)
+        call = ask.future(number(1.0), timeout=60)
+        eventually(lambda: gate.arrived)
+        call.cancel()
+        eventually(lambda: _counted(door, "cancelled", "numbers") == before + 1)
+        with pytest.raises(grpc.RpcError) as late:
+            ask(number(1.0), timeout=0.2)
+        assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        eventually(lambda: _counted(door, "cancelled", "numbers") == before + 2)
+        eventually(lambda: door.node.node.predictor.slots["numbers"].versions[2].users == 0)
+    assert door.node.node.inflight == 0
+    assert dict(door.node.node.spool.written) == written
+
+
+def test_the_callers_deadline_reaches_the_model_and_no_deadline_is_none(door: Door) -> None:
+    """As the moment by which the answer must be there."""
+    with held(door) as gate:
+        door.node.call(gate.open.set)
+        began = time.monotonic()
+        door.infer(number(1.0), timeout=50.0)
+        door.channel.unary_unary(f"/{SERVICE}/ModelInfer", pb.ModelInferRequest.SerializeToString)(number(1.0))
+    assert 40 < gate.arrived[0] - began < 60 + time.monotonic() - began
+    assert gate.arrived[1] == math.inf
+
+
+def test_calls_beyond_the_nodes_limit_are_shed_by_name(door: Door) -> None:
+    """Together with the requests over HTTP, by one figure; health answers all the same."""
+    node = door.node.node
+    node.inflight += node.limits.inflight
+    try:
+        with pytest.raises(grpc.RpcError) as shed:
+            door.infer(number(1.0))
+        health = health_pb2_grpc.HealthStub(door.channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
+    finally:
+        node.inflight -= node.limits.inflight
+    error: Any = shed.value
+    assert (error.code(), dict(error.trailing_metadata())["quarterdeck-code"]) == (grpc.StatusCode.UNAVAILABLE, "overloaded")
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize(
+    ("shape", "values"),
+    [
+        ([0], 0), ([0, 1], 0), ([0, 0], 0), ([2**62], 1), ([2**62, 2**62], 1), ([-1], 1), ([1, 1, 1], 1), ([], 1), ([1], 0),
+        ([1], 2),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("packed", [True, False], ids=["raw", "typed"])
+def test_shapes_that_do_not_fit_are_refused(door: Door, shape: list[int], values: int, packed: bool) -> None:
+    """None of them is believed before it is compared with what came; no rows are no request."""
+    request = pb.ModelInferRequest(model_name="numbers")
+    tensor = request.inputs.add(name="number", datatype="FP64", shape=shape)
+    if packed:
+        request.raw_input_contents.append(struct.pack("<d", 1.0) * values)
+    else:
+        tensor.contents.fp64_contents.extend([1.0] * values)
+    with pytest.raises(grpc.RpcError) as refused:
+        door.infer(request)
+    assert refused.value.code() == INVALID
+    assert _counted(door, "error", "numbers") == 0
+
+
+def test_refusals_are_counted_by_their_reason(door: Door) -> None:
+    """The same reasons as over HTTP: who may not ask is not who asks for what there is not."""
+
+    def reasons() -> dict[str, float]:
+        lines = [line for line in door.node.get("/metrics").text.splitlines() if line.startswith("quarterdeck_rejections_total")]
+        return {line.split('"')[1]: float(line.split()[-1]) for line in lines}
+
+    before = reasons()
+    closed = pb.ModelInferRequest(model_name="closed")
+    for request in (closed, pb.ModelInferRequest(model_name="nobody"), changed(_both), changed(_text)):
+        with pytest.raises(grpc.RpcError):
+            door.infer(request)
+    after = reasons()
+    assert {reason: after[reason] - before[reason] for reason in after if after[reason] != before[reason]} == {
+        "auth": 1, "unknown": 1, "format": 1, "schema": 1,
+    }  # fmt: skip
+
+
+def test_watchers_are_bounded_and_do_not_hold_up_the_end(door: Door) -> None:
+    """Sixty-four may watch, one more is told to ask instead; a server that stops lets go of all of them at once."""
+    port = free_port()
+    server = door.node.call(listen, door.node.node, "127.0.0.1", port)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        watches = [health.Watch(health_pb2.HealthCheckRequest(), timeout=120) for _ in range(64)]
+        assert {next(watch).status for watch in watches} == {health_pb2.HealthCheckResponse.SERVING}
+        with pytest.raises(grpc.RpcError) as refused:
+            next(health.Watch(health_pb2.HealthCheckRequest(), timeout=30))
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        # For as long as it takes: were they waited for, it would be until their own deadlines, and those would be errors.
+        door.node.call(server.stop, 300.0)
+        assert [list(watch) for watch in watches] == [[]] * 64
+
+
+def _counted(door: Door, outcome: str = "ok", name: str = "late") -> float:
     lines = door.node.get("/metrics").text.splitlines()
-    wanted = ('deployment="late"', 'protocol="grpc"', 'outcome="ok"', "quarterdeck_requests_total")
+    wanted = (f'deployment="{name}"', 'protocol="grpc"', f'outcome="{outcome}"', "quarterdeck_requests_total")
     return sum(float(line.split()[-1]) for line in lines if all(part in line for part in wanted))

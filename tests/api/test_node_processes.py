@@ -17,6 +17,7 @@ from quarterdeck_node.runtimes import Budget
 from quarterdeck_node.runtimes.inprocess import InProcess
 from quarterdeck_node.runtimes.process import ModelProcess
 from tests.nodes import LocalNode, deployment, encoding, local_node, touchy, written
+from tests.prometheus import complaints
 from tests.support import eventually
 from tests.touchy import CLAIMS, HANGS
 
@@ -128,6 +129,30 @@ def test_a_model_that_raises_costs_its_own_request(node: LocalNode) -> None:
     assert node.predict({"number": 1.0}, "touchy").json()["predictions"] == [{"prediction": 1.0}]
     assert pid(node) == before
     assert node.report().deployments[0].errors[touchy().manifest.digest] == errors + 1
+
+
+def test_queues_of_model_processes_are_shown(tmp_path: Path) -> None:
+    """Batches by their rows, who waits, and who was shed and why; models in this process have no queue."""
+    with local_node(tmp_path, queue_rows=4) as node:
+        found, one = node.holds(touchy(), 1), node.holds(encoding(1), 1)
+        node.serves(deployment(found, name="touchy"), deployment(found, name="again"), deployment(one))
+        before = queue(node, "batch_rows_count")
+        node.predict([{"number": 1.0}] * 3, "touchy")
+        assert queue(node, "batch_rows_count") == before + 1
+        late = node.predict({"number": 1.0}, "touchy", **{"quarterdeck-timeout": "0.000001"})
+        assert late.json()["code"] == "deadline-exceeded"
+        text = node.get("/metrics").text
+    assert complaints(text) == ""
+    assert 'quarterdeck_model_batch_rows_bucket{accelerator="none",le="4.0",model="touchy",version="1"}' in text
+    assert 'quarterdeck_queue_rows{accelerator="none",model="touchy",version="1"} 0.0' in text
+    assert 'quarterdeck_queue_shed_total{accelerator="none",model="touchy",reason="queue-full",version="1"} 0.0' in text
+    assert 'model="numbers",version="1"} 0' not in text
+
+
+def queue(node: LocalNode, name: str) -> float:
+    """One figure of the touchy model's queue."""
+    lines = node.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("quarterdeck_model_" + name))
 
 
 @pytest.mark.parametrize(("seconds", "kind"), [(60.0, InProcess), (0.0, ModelProcess)])

@@ -13,13 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import grpc
 import httpx
 import pyarrow.parquet as pq
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from quarterdeck.plan import DeploymentPlan, Plan
 from quarterdeck.records import MainRecord, decode
 from quarterdeck.storage import open_storage
+from quarterdeck_node.grpc_door import open_inference_pb2 as pb
 from tests.nodes import deployment, encoding, touchy
 from tests.plan_server import TOKEN, PlanServer, plan_server
 from tests.support import ROOT, eventually, free_port
@@ -166,6 +169,47 @@ def test_a_drain_loses_nothing(parts: tuple[Path, PlanServer, list[DeploymentPla
         assert not list((folder / "spool").glob("*.open"))
 
 
+def test_a_drain_loses_no_call_over_grpc(parts: tuple[Path, PlanServer, list[DeploymentPlan]]) -> None:
+    """Health says first that the node leaves, calls are answered until the door closes, and whoever watches holds up nothing."""
+    folder, _, (first, *_) = parts
+    (folder / "plan.json").write_bytes(plan(folder, 12, first).model_dump_json().encode())
+    port = free_port()
+    with served(folder, GRPC_PORT=str(port)) as node, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        node.ready()
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=120)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        leaving = threading.Event()
+        with ThreadPoolExecutor(4) as pool:
+            clients = [pool.submit(_call_until_closed, port, leaving) for _ in range(4)]
+            eventually(lambda: len(node.recorded()) > 50)
+            node.process.send_signal(signal.SIGTERM)
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            leaving.set()
+            answered = {one for client in clients for one in client.result()}
+        # Sooner than the time that calls are given to finish.
+        assert node.process.wait(20) == 0
+        assert list(watch) == []
+        eventually(lambda: answered <= node.recorded())
+
+
+def _call_until_closed(port: int, leaving: threading.Event) -> list[str]:
+    """As `_ask_until_closed`, over gRPC."""
+    found: list[str] = []
+    request = pb.ModelInferRequest(model_name="numbers")
+    request.inputs.add(name="number", datatype="FP64", shape=[1], contents={"fp64_contents": [1.0]})
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        infer = channel.unary_unary(
+            "/inference.GRPCInferenceService/ModelInfer", pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
+        )
+        while True:
+            try:
+                found.append(infer(request, timeout=30).id)
+            except grpc.RpcError as error:
+                if leaving.is_set() and error.code() == grpc.StatusCode.UNAVAILABLE:
+                    return found
+                raise
+
+
 def _ask_until_closed(port: int, leaving: threading.Event) -> list[str]:
     """Request ids of the answers up to the moment when no connection is taken any more.
 
@@ -268,3 +312,20 @@ def test_what_cannot_start_says_why(tmp_path: Path, variable: str, value: str, s
     assert said in done.stderr
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["error", "hint"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_grpc_port_is_told_like_any_other(tmp_path: Path) -> None:
+    """Exit status 2, and the setting is named; a failure inside would be told with a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = subprocess.run(
+            [sys.executable, "-m", "quarterdeck_node"],
+            cwd=tmp_path,
+            env={**environment(), "QUARTERDECK_PORT": "0", "QUARTERDECK_GRPC_PORT": str(taken.getsockname()[1])},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2, done.stderr
+    assert "hint: Choose another QUARTERDECK_GRPC_PORT." in done.stderr
+    assert "Traceback" not in done.stderr

@@ -3,7 +3,8 @@
     python -m tests.campaigns.fuzz --count 100000
 
 Good requests of every dialect are broken at random, the same way for the same seed: bytes flipped, cut and doubled, values
-exchanged for others, headers mistyped. After each thousand a good request must be answered as before. Exit status 1 on any miss.
+exchanged for others, headers mistyped, and whole documents, tables and streams put together wrongly (`fuzz_shapes`). After
+each thousand a good request must be answered as before. Exit status 1 on any miss.
 """
 
 from __future__ import annotations
@@ -34,16 +35,18 @@ from quarterdeck.storage import open_storage
 from quarterdeck_node.app import DOORS
 from quarterdeck_node.grpc_door import open_inference_pb2 as pb
 from quarterdeck_node.grpc_door.service import SERVICE
+from tests.campaigns import fuzz_shapes
+from tests.campaigns.fuzz_shapes import CANARY
 from tests.nodes import binary, deployment
 from tests.support import ROOT, eventually, free_port
 
 COUNT = 100_000
 NAME = "late"
-CANARY = "canary5f3a91c7"
-"""Stands in values that no answer may repeat."""
 ROW: dict[str, Any] = {"distance": 512.5, "hour": 7, "holiday": True, "carrier": "B6", "wind": 3.25}
 THREADS = 4
 _GROWTH = 64 * 2**20
+_ARROW = "application/vnd.apache.arrow.stream"
+_LENGTH = "inference-header-content-length"
 _STATUSES_OF_GRPC = {"INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "RESOURCE_EXHAUSTED", "OK", "UNAUTHENTICATED"}
 
 
@@ -108,7 +111,7 @@ def _binary(tensors: list[dict[str, Any]]) -> Request:
             {**{key: tensor[key] for key in ("name", "shape", "datatype")}, "parameters": {"binary_data_size": len(packed)}}
         )
     head = json.dumps({"inputs": inputs}).encode()
-    headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
+    headers = {"content-type": "application/octet-stream", _LENGTH: str(len(head))}
     return Request("POST", f"/v2/models/{NAME}/infer", headers, head + b"".join(parts))
 
 
@@ -119,7 +122,7 @@ def _arrow(path: str) -> Request:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
-    return Request("POST", path, {"content-type": "application/vnd.apache.arrow.stream"}, sink.getvalue().to_pybytes())
+    return Request("POST", path, {"content-type": _ARROW}, sink.getvalue().to_pybytes())
 
 
 _VALUES: tuple[bytes, ...] = (
@@ -191,6 +194,19 @@ def _insert(chance: random.Random, request: Request) -> Request:
     return request._replace(body=request.body[:start] + chance.choice(_VALUES) + request.body[start:])
 
 
+def _reshape(chance: random.Random, request: Request) -> Request:
+    """Another structure, in the form that the request has."""
+    media, length = request.headers.get("content-type"), request.headers.get(_LENGTH, "")
+    if media == _ARROW:
+        return request._replace(body=fuzz_shapes.stream(chance, ROW))
+    if media == "text/csv":
+        return request._replace(body=fuzz_shapes.table(chance, request.body))
+    if not length.isdecimal():
+        return request._replace(body=fuzz_shapes.document(chance, request.body))
+    body, head = fuzz_shapes.tensors(chance, request.body, int(length))
+    return request._replace(body=body, headers={**request.headers, _LENGTH: str(head)})
+
+
 def _header(chance: random.Random, request: Request) -> Request:
     name, value = chance.choice(_HEADERS)
     return request._replace(headers={**request.headers, name: value})
@@ -208,7 +224,7 @@ def _elsewhere(chance: random.Random, request: Request) -> Request:
 
 
 Way = Callable[[random.Random, Request], Request]
-_WAYS: tuple[Way, ...] = (_flip, _cut, _double, _exchange, _exchange, _exchange, _insert, _header, _elsewhere)
+_WAYS: tuple[Way, ...] = (_flip, _cut, _double, _exchange, _exchange, _exchange, _insert, _header, _elsewhere, *[_reshape] * 6)
 
 
 class Asker:
@@ -225,6 +241,9 @@ class Asker:
                 self._connection.request(request.method, request.path, request.body, request.headers)
                 response = self._connection.getresponse()
                 return response.status, response.read()
+            except TimeoutError:
+                self._connection.close()
+                raise
             # A connection may end between two requests, or over a body that is refused before it is read.
             except (http.client.HTTPException, OSError):
                 self._connection.close()
@@ -232,8 +251,10 @@ class Asker:
 
     def judge(self, number: int, request: Request) -> None:
         """Ask one broken request and write down what came of it."""
-        answer = self.ask(request)
-        status, body = answer or (0, b"")
+        try:
+            status, body = self.ask(request) or (0, b"")
+        except TimeoutError:
+            status, body = 599, b"nothing, for a minute"
         with self._lock:
             self._outcome.asked += 1
             self._outcome.statuses[f"{status // 100}xx" if status else "closed"] += 1
@@ -245,10 +266,10 @@ class Asker:
 
 
 def _named(body: bytes) -> bool:
-    """Whether an answer repeats the word as the name of a column or input, which errors may do; values they may not."""
+    """Whether an answer repeats the word as its id, or as the name of a column or input; values may not be repeated."""
     document = json.loads(body)
     problems = document.get("problems", []) if isinstance(document, dict) else []
-    return any(CANARY in str(one.get(member, "")) for one in (document, *problems) for member in ("column", "name"))
+    return any(CANARY in str(one.get(member, "")) for one in (document, *problems) for member in ("column", "name", "id"))
 
 
 @contextmanager
@@ -339,6 +360,8 @@ def _ask_grpc(port: int, count: int, seed: int, outcome: Outcome) -> None:
         for number in range(count):
             chance = random.Random(f"{seed}-grpc-{number}")
             body = chance.choice((_flip, _cut, _double))(chance, Request("", "", {}, whole)).body
+            if chance.random() < 0.5:
+                body = fuzz_shapes.message(chance, request)
             outcome.asked += 1
             status = _grpc_status(call, body)
             outcome.statuses[f"grpc {status}"] += 1

@@ -15,20 +15,22 @@ from pathlib import Path
 import pytest
 
 from tests.local.system import LocalSystem
-from tests.support import ROOT, eventually
+from tests.support import ROOT, eventually, free_port
 
 BLOCK = re.compile(r"^```(?P<language>\w+) (?P<what>file=\S+|run|wait)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if BLOCK.search(page.read_text())]
 CONTINUED = re.compile(r" \\\n +")
 PROGRAMS = Path(sys.executable).parent
 PORTS = {"8400": "deployer", "8401": "main", "8402": "challenger"}
+GRPC_PORT = "8403"
 
 
 class Reader:
     """Somebody who types what a page says, in the folder of a running system."""
 
-    def __init__(self, system: LocalSystem) -> None:
+    def __init__(self, system: LocalSystem, grpc_port: int) -> None:
         self._system = system
+        self._grpc_port = grpc_port
 
     def run(self, command: str) -> str:
         """What a command says on both streams; it must end well."""
@@ -55,14 +57,15 @@ class Reader:
         """The text with the ports of this system."""
         for port, name in PORTS.items():
             text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{self._system.note.ports[name]}")
-        return text
+        return text.replace(f"127.0.0.1:{GRPC_PORT}", f"127.0.0.1:{self._grpc_port}")
 
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
     """In an empty folder in which `quarterdeck up` runs, on free ports."""
-    with LocalSystem(tmp_path) as system:
-        yield Reader(system)
+    grpc_port = free_port()
+    with LocalSystem(tmp_path, environ={"QUARTERDECK_GRPC_PORT": str(grpc_port)}) as system:
+        yield Reader(system, grpc_port)
 
 
 def steps(text: str) -> Iterator[tuple[str, str]]:

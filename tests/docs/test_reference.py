@@ -11,7 +11,7 @@ from quarterdeck_node import metrics as node_metrics
 from quarterdeck_node.app import DOORS
 from tools import protocol
 from tools.generate import PAGES, REFERENCE, render
-from tools.reference import cli, errors, http, metrics, settings
+from tools.reference import cli, errors, grpc, http, metrics, settings
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -53,6 +53,13 @@ def test_every_route_is_described() -> None:
         for method, route in methods.items():
             assert f"`{method.upper()} {path}`" in deployer
             assert route.get("description"), f"{method} {path}"
+
+
+def test_every_method_of_the_grpc_door_is_described() -> None:
+    """Each that the compiled protocol has stands there, with the words that the protocol's own file has for it."""
+    page, told = text("grpc-node.md"), grpc.methods()
+    assert sorted(told) == sorted(grpc.served())
+    assert [name for name, words in told.items() if f"`{name}`" not in page or not words] == []
 
 
 def test_every_metric_is_described() -> None:

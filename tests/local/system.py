@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -52,12 +53,16 @@ class LocalSystem:
         port: of the deployer; 0 picks free ones.
         store: URL; empty for the system's own folder.
         ship_seconds: longest time that a record waits in the spool.
+        environ: more variables for its programs.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0, store: str = "", ship_seconds: float = 0.5) -> None:
+    def __init__(
+        self, folder: Path, *, port: int = 0, store: str = "", ship_seconds: float = 0.5, environ: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.home = Home(folder)
         self._arguments = ["--port", str(port), "--ship-seconds", str(ship_seconds), *(["--store", store] if store else [])]
+        self._environ = {**os.environ, **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -79,6 +84,7 @@ class LocalSystem:
             self._process = subprocess.Popen(
                 [*COMMAND, "up", *self._arguments],
                 cwd=self.folder,
+                env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

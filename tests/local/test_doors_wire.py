@@ -180,7 +180,7 @@ def test_who_expects_to_be_told_to_go_on_is_told(node: Shared) -> None:
         assert (status, prediction(body)) == (200, 1.0)
 
 
-@pytest.mark.parametrize("headers", [("content-length: 9000000",), ("content-length: 15", "content-type: text/csv")])
+@pytest.mark.parametrize("headers", [("content-length: 9000000",), ("content-length: 15", "content-type: text/xml")])
 def test_who_will_be_refused_is_not_told_to_go_on(node: Shared, headers: tuple[str, ...]) -> None:
     """Too large or of another type by its head alone: the refusal comes at once, and the connection ends."""
     with connection(node) as open_socket:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 
 import pytest
@@ -15,11 +14,13 @@ from quarterdeck.errors import ModelFailed, Overloaded
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row
 from quarterdeck_node.runtimes import Budget, guilty
-from quarterdeck_node.runtimes.batching import Batcher
+from quarterdeck_node.runtimes.batching import Batcher, NotStarted
 from quarterdeck_node.runtimes.cost import BATCH_ROWS, Cost
+from quarterdeck_node.runtimes.figures import BATCH_BUCKETS
 from quarterdeck_node.runtimes.inprocess import InProcess
+from tests.virtual_time import run
 
-BAD, DEADLY = -1.0, -2.0
+BAD, DEADLY, CURSED = -1.0, -2.0, -3.0
 
 
 class Model:
@@ -38,6 +39,8 @@ class Model:
             await self.gate.wait()
         if self.seconds:
             await asyncio.sleep(self.seconds)
+        if CURSED in numbers:
+            raise NotStarted("There is no memory left.", code="model-died")
         if DEADLY in numbers:
             raise ModelFailed("It died.", code="model-died")
         if BAD in numbers:
@@ -50,19 +53,23 @@ def rows(*numbers: float) -> list[Row]:
     return [{"n": number} for number in numbers]
 
 
-def story(tell: Callable[[Batcher, Model], Awaitable[None]], **budget: float) -> None:
-    """A batcher in a loop of its own, closed at the end."""
+def story(tell: Callable[[Batcher, Model], Awaitable[None]], model: Model | None = None, **budget: float) -> None:
+    """A batcher in a loop of its own whose time is told, closed at the end."""
 
-    async def told() -> None:
-        model = Model()
-        batcher = Batcher(model.ask, Budget(**budget))  # type: ignore[arg-type]
+    async def told(model: Model) -> None:
+        batcher = Batcher(model.ask, Budget(**budget), asyncio.get_running_loop().time)  # type: ignore[arg-type]
         batcher.start()
         try:
             await tell(batcher, model)
         finally:
             await batcher.close()
 
-    asyncio.run(told())
+    run(told(model or Model()))
+
+
+def now() -> float:
+    """The batcher's time."""
+    return asyncio.get_running_loop().time()
 
 
 async def turns(count: int = 20) -> None:
@@ -218,7 +225,7 @@ def test_what_cannot_be_there_in_time_is_refused_at_once() -> None:
         model.seconds = 0.05
         for _ in range(5):
             await batcher.predict(rows(1))
-        began = time.monotonic()
+        began = now()
         with pytest.raises(Overloaded) as refused:
             await batcher.predict(rows(1), began + 0.01)
         assert refused.value.code == "deadline-exceeded"
@@ -234,12 +241,12 @@ def test_who_has_waited_too_long_is_told_while_a_batch_still_runs() -> None:
 
     async def tell(batcher: Batcher, model: Model) -> None:
         model.gate = asyncio.Event()
-        now = time.monotonic()
+        began = now()
         running = asyncio.ensure_future(batcher.predict(rows(1)))
-        hurried = asyncio.ensure_future(batcher.predict(rows(2), now + 0.4))
+        hurried = asyncio.ensure_future(batcher.predict(rows(2), began + 0.4))
         await turns()
         waiting = asyncio.ensure_future(batcher.predict(rows(3)))
-        patient = asyncio.ensure_future(batcher.predict(rows(4), now + 60))
+        patient = asyncio.ensure_future(batcher.predict(rows(4), began + 60))
         for task, code in ((hurried, "deadline-exceeded"), (waiting, "queue-full")):
             with pytest.raises(Overloaded) as told:
                 await task
@@ -267,6 +274,153 @@ def test_waiting_for_a_model_that_is_being_replaced_is_not_waiting_too_long() ->
         assert (await running, await waiting) == ([Answer(1, [])], [Answer(2, [])])
 
     story(tell, queue_seconds=0.1)
+
+
+def test_one_slow_batch_does_not_close_a_model_for_ever() -> None:
+    """Who is refused teaches nothing: an idle model is tried once a second, and believed when it is fast again."""
+
+    async def tell(batcher: Batcher, model: Model) -> None:
+        model.seconds = 30.0
+        await batcher.predict(rows(1))
+        model.seconds = 0.01
+        with pytest.raises(Overloaded, match="after the request's deadline"):
+            await batcher.predict(rows(2), now() + 1)
+        await asyncio.sleep(1.1)
+        # One at a time: whoever comes with the one that tries it is refused as before.
+        tried, beside = await asyncio.gather(*(batcher.predict(rows(3), now() + 1) for _ in range(2)), return_exceptions=True)
+        assert tried == [Answer(3, [])]
+        assert isinstance(beside, Overloaded)
+        for _ in range(3):
+            assert await batcher.predict(rows(4), now() + 1) == [Answer(4, [])]
+
+    story(tell)
+
+
+def test_a_slow_model_that_is_tried_again_tells_its_caller_in_time() -> None:
+    """The one who tries it has a deadline too; a model that is still slow stays closed to such callers."""
+
+    async def tell(batcher: Batcher, model: Model) -> None:
+        model.seconds = 30.0
+        await batcher.predict(rows(1))
+        await asyncio.sleep(1.1)
+        began = now()
+        with pytest.raises(Overloaded, match="after the request's deadline"):
+            await batcher.predict(rows(2), began + 1)
+        assert 1 <= now() - began < 1.5
+        # It is still at it.
+        with pytest.raises(Overloaded):
+            await batcher.predict(rows(3), now() + 1)
+        assert len(model.batches) == 2
+
+    story(tell)
+
+
+def test_where_no_process_can_be_started_everybody_is_told_at_once() -> None:
+    """Nobody is to blame, so nobody is asked for alone; the next batch tries again."""
+
+    async def tell(batcher: Batcher, model: Model) -> None:
+        found = await asyncio.gather(*(batcher.predict(rows(number)) for number in (1, CURSED, 3)), return_exceptions=True)
+        assert [isinstance(one, NotStarted) for one in found] == [True, True, True]
+        assert len(model.batches) == 1
+        assert await batcher.predict(rows(1)) == [Answer(1, [])]
+
+    story(tell)
+
+
+def test_where_none_can_be_started_after_a_death_the_rest_is_told_at_once() -> None:
+    """The process died of one request, and there is no other: who has no answer yet is not asked for one by one."""
+
+    async def tell(batcher: Batcher, model: Model) -> None:
+        numbers = (1, DEADLY, CURSED, 3, 4)
+        found = await asyncio.gather(*(batcher.predict(rows(number)) for number in numbers), return_exceptions=True)
+        assert found[0] == [Answer(1, [])]
+        assert [getattr(one, "detail", "") for one in found[1:]] == ["It died.", *["There is no memory left."] * 3]
+        assert model.batches[-1] == [CURSED]
+
+    # The whole is said to die, each alone does what it does.
+    class Once(Model):
+        async def ask(self, parts: Sequence[Sequence[Row]]) -> list[Answer]:
+            if len(parts) > 1:
+                self.batches.append([])
+                raise ModelFailed("It died.", code="model-died")
+            return await super().ask(parts)
+
+    story(tell, Once())
+
+
+@pytest.mark.parametrize("deadline", [math.nan, math.inf, 1e300])
+def test_odd_deadlines_are_none(deadline: float) -> None:
+    """No number, or one that never comes: such a request is answered."""
+
+    async def tell(batcher: Batcher, model: Model) -> None:
+        assert await batcher.predict(rows(1), deadline) == [Answer(1, [])]
+
+    story(tell)
+
+
+@pytest.mark.parametrize("deadline", [-math.inf, -1.0, 0.0])
+def test_deadlines_in_the_past_are_over(deadline: float) -> None:
+    """Before any work, for a model that nothing is known of as well."""
+
+    async def tell(batcher: Batcher, model: Model) -> None:
+        with pytest.raises(Overloaded, match="deadline"):
+            await batcher.predict(rows(1), deadline)
+        assert model.batches == []
+
+    story(tell)
+
+
+def test_no_rows_have_no_answers() -> None:
+    """Nothing is asked, alone or beside others, and nothing is learnt from it."""
+
+    async def tell(batcher: Batcher, model: Model) -> None:
+        nothing, one, none = await asyncio.gather(*(batcher.predict(asked) for asked in ([], rows(1), [])))
+        assert (nothing, one, none) == ([], [Answer(1, [])], [])
+        assert model.batches == [[1]]
+
+    story(tell)
+
+
+def test_batches_and_refusals_are_counted() -> None:
+    """Batches by their rows, those asked again included; each refusal once by its code; who waits, and nobody at the end."""
+
+    async def tell(batcher: Batcher, model: Model) -> None:
+        model.gate = asyncio.Event()
+        running = asyncio.ensure_future(batcher.predict(rows(1, 2, 3)))
+        await turns()
+        waiting = asyncio.ensure_future(batcher.predict(rows(4, 5)))
+        hurried = asyncio.ensure_future(batcher.predict(rows(6), now() + 0.3))
+        await turns()
+        assert batcher.figures.waiting_rows == 3
+        with pytest.raises(Overloaded):
+            await batcher.predict(rows(*range(10)))
+        with pytest.raises(Overloaded):
+            await hurried
+        model.gate.set()
+        await asyncio.gather(running, waiting)
+        figures = batcher.figures
+        assert (figures.waiting_rows, figures.rows, sum(figures.batches)) == (0, 5, 2)
+        assert [figures.batches[BATCH_BUCKETS.index(bound)] for bound in (2, 4)] == [1, 1]
+        assert figures.shed == {"queue-full": 1, "deadline-exceeded": 1}
+
+    story(tell, queue_rows=5)
+
+
+def test_closing_tells_everybody_who_waits() -> None:
+    """Those in the running batch, those in the queue, and whoever comes later."""
+
+    async def tell(batcher: Batcher, model: Model) -> None:
+        model.gate = asyncio.Event()
+        running = asyncio.ensure_future(batcher.predict(rows(1)))
+        await turns()
+        waiting = asyncio.ensure_future(batcher.predict(rows(2)))
+        await turns()
+        await batcher.close()
+        for each in (running, waiting, batcher.predict(rows(3))):
+            with pytest.raises(ModelFailed, match="unloaded"):
+                await each
+
+    story(tell)
 
 
 def test_a_batch_does_not_grow_beyond_what_growing_gains() -> None:

@@ -17,8 +17,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import yaml
 
+from quarterdeck.client import Client
+from quarterdeck.resources import read
 from quarterdeck_cli import output
-from quarterdeck_cli.commands import keys
+from quarterdeck_cli.commands import deployments, keys
 from quarterdeck_cli.commands.completion import deployment_names, model_names
 from quarterdeck_cli.commands.local import follow
 from quarterdeck_cli.main import main
@@ -65,6 +67,20 @@ def test_wide_adds_what_tells_deployments_apart(at: Desk) -> None:
     assert cells["ACCESS"] == "instance"
     assert at.digests[1].removeprefix("sha256:").startswith(cells["DIGEST"])
     assert run("model", "show", "flights", "-o", "wide").out.count("sha256:") == 3
+
+
+@pytest.mark.parametrize(("main", "challenger"), [("none", "cuda"), ("cuda", "none"), ("cuda", "cuda")])
+def test_what_get_writes_asks_for_the_same_again(main: str, challenger: str) -> None:
+    """How versions run included: read again and sent again, the document is the very wish that it was written from."""
+    places = {"project": "default", "description": "", "access": "public", "records": "off", "running": True}
+    wish = {
+        **places,
+        "main": {"model": "flights", "version": 1, "trust": "code", "accelerator": main},
+        "challenger": {"model": "others", "version": 2, "trust": "data", "accelerator": challenger},
+    }
+    [again] = read(deployments.resource({"name": "late", "wish": wish}).to_yaml())
+    with Client("http://127.0.0.1:1", "token") as client:
+        assert client.wish(again) == {**wish, "why": ""}
 
 
 @pytest.mark.parametrize("words", LISTS, ids=" ".join)

@@ -193,6 +193,14 @@ def test_no_secret_stands_in_an_environment_or_on_a_command_line(home: Home) -> 
     assert {each.stage for each in made} == {0, 1, 2}
 
 
+def test_a_grpc_port_of_the_terminal_is_mains_alone(home: Home) -> None:
+    """The challenger's node would want the very same port."""
+    told = {
+        each.name: each.environ.get("QUARTERDECK_GRPC_PORT") for each in programs.programs(home, Ports(1, 2, 3), home.store, 5.0)
+    }
+    assert (told["main"], told["challenger"]) == (None, "0")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_every_way_of_saying_stop_is_heard(home: Home, number: signal.Signals) -> None:
     """Ctrl-C, `down` and a closed terminal end it in order."""

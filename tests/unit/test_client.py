@@ -79,8 +79,8 @@ def test_apply_sends_the_whole_wish() -> None:
     twin = Deployer({"/api/deployments/late": DONE})
     twin.client().apply(read(YAML)[0], "first")
     body = twin.asked[0][2]
-    assert body["main"] == {"model": "flights", "version": 1, "trust": "data"}
-    assert body["challenger"] == {"model": "flights", "version": 2, "trust": "data"}
+    assert body["main"] == {"model": "flights", "version": 1, "trust": "data", "accelerator": "none"}
+    assert body["challenger"] == {"model": "flights", "version": 2, "trust": "data", "accelerator": "none"}
     assert (body["access"], body["running"], body["why"]) == ("instance", True, "first")
 
 

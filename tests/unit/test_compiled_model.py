@@ -39,7 +39,7 @@ from quarterdeck.compiled.program import (
     Trees,
 )
 from quarterdeck.compiled.trees import Booster
-from quarterdeck.errors import ModelFailed, NotExplainable, PackageRefused
+from quarterdeck.errors import ModelFailed, NotExplainable, PackageRefused, ValueRefused
 from quarterdeck.manifest import Environment, FileEntry, GoldenRow, Manifest
 from quarterdeck.records import Answer
 from quarterdeck.schema import Feature, Prediction, Row, Schema, Task
@@ -226,7 +226,7 @@ def test_what_the_original_refuses_is_refused(steps: list[Step], change: Row, wo
             with pytest.raises(ModelFailed, match=words) as failed:
                 model.predict(rows)
             assert failed.value.code == "value-refused"
-            assert failed.value.extra == {"row": len(rows) - 1}
+            assert (failed.value.status, failed.value.extra["row"]) == (422, len(rows) - 1)
 
 
 def test_a_refused_row_is_counted_over_all_parts_of_a_large_request() -> None:
@@ -235,7 +235,7 @@ def test_a_refused_row_is_counted_over_all_parts_of_a_large_request() -> None:
     rows = [*records(9000), {"distance": 1.0, "wind": None, "hour": 24, "carrier": "AA"}]
     with pytest.raises(ModelFailed) as failed:
         model.many(rows)
-    assert failed.value.extra == {"row": 9000}
+    assert failed.value.extra == {"row": 9000, "column": "hour"}
 
 
 @pytest.mark.parametrize("rows", [1, 40])
@@ -243,7 +243,7 @@ def test_scores_that_are_not_finite_are_no_answer(rows: int) -> None:
     """A null that runs through to the score, and an overflow, fail the row."""
     model = program_model([Number(feature="wind"), Arithmetics(input=0, function="multiply", by=[1e308])])
     for wind in (None, 1e10):
-        with pytest.raises(ModelFailed, match="not finite"):
+        with pytest.raises(ValueRefused, match="not finite"):
             model.predict([{"distance": 1.0, "wind": wind, "hour": 1, "carrier": "AA"}] * rows)
 
 

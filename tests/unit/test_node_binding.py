@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.errors import InvalidInput, Malformed, QuarterdeckError, TooLarge
 from quarterdeck.schema import Feature, FeatureType, Schema
-from quarterdeck_node.binding import MAX_ROWS, Binder, check_depth, parse
+from quarterdeck_node.binding import Binder, check_depth, parse
 from quarterdeck_node.limits import DEFAULT
 
 TYPES: tuple[FeatureType, ...] = ("float", "int", "string", "boolean", "datetime")
@@ -163,7 +164,7 @@ def test_documents_that_are_no_rows(body: bytes, error: type[QuarterdeckError]) 
         BINDER.read(body)
 
 
-@pytest.mark.parametrize(("count", "accepted"), [(MAX_ROWS - 1, True), (MAX_ROWS, True), (MAX_ROWS + 1, False)])
+@pytest.mark.parametrize(("count", "accepted"), [(DEFAULT.rows - 1, True), (DEFAULT.rows, True), (DEFAULT.rows + 1, False)])
 def test_row_limit(count: int, accepted: bool) -> None:
     """A thousand rows and not one more."""
     body = json.dumps([GOOD] * count).encode()
@@ -205,11 +206,30 @@ def test_each_row_is_judged_by_itself() -> None:
     assert isinstance(bad, InvalidInput)
 
 
-@pytest.mark.parametrize("body", [b'{"a": 1, "a": 2}', b'"\\ud800"', b"\xff", b"Infinity", b"{]", b""])
+@pytest.mark.parametrize("body", [b'{"a": 1, "a": 2}', b'"\\ud800"', b"\xff", b"infinity", b"{]", b""])
 def test_documents_of_dialects_are_parsed_as_strictly(body: bytes) -> None:
-    """Duplicate names, lone surrogates, infinities and broken bytes."""
+    """Duplicate names, lone surrogates, words that are no number and broken bytes."""
     with pytest.raises(Malformed):
         parse(body)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.array([1.0, np.inf]),
+        np.array([-np.inf, np.nan], "float32"),
+        np.array([1e4, np.inf], "float16"),
+        # A NaN that numpy warns of as soon as it is made wider.
+        np.array([0x3F800000, 0x7F800001], "<u4").view("<f4"),
+    ],
+    ids=["float64", "float32", "float16", "a NaN that signals"],
+)
+def test_columns_that_are_not_finite_are_refused_by_row_without_a_warning(column: Any) -> None:
+    """Warnings are errors here, as everywhere in the tests."""
+    binder = Binder(Schema(task="regression", features=[Feature(name="x", type="float")]))
+    with pytest.raises(InvalidInput, match="column x: must be a") as refused:
+        binder.columns({"x": column}, 2)
+    assert refused.value.extra["row"] == int(np.flatnonzero(~np.isfinite(column))[0])
 
 
 values: dict[FeatureType, st.SearchStrategy[Any]] = {

@@ -14,7 +14,7 @@ from quarterdeck.errors import QuarterdeckError
 from quarterdeck.schema import Feature, Schema
 from quarterdeck_node.binding import Binder
 from quarterdeck_node.limits import Limits
-from quarterdeck_node.quick_rows import LEAST_ROWS, QuickRows
+from quarterdeck_node.quick_rows import LEAST_ROWS, QuickRow, QuickRows
 
 LIMITS = Limits(rows=LEAST_ROWS + 2, string=8, digits=12)
 SCHEMA = Schema(
@@ -29,6 +29,7 @@ SCHEMA = Schema(
     ],
 )
 QUICK = QuickRows(SCHEMA, LIMITS)
+QUICK_ROW = QuickRow(SCHEMA, LIMITS)
 BINDER = Binder(SCHEMA, LIMITS)
 GOOD = {"a float": "1.5", "maybe é": "null", "int": "3", "text": '"ab"', "none": "null", "bool": "true"}
 
@@ -61,8 +62,9 @@ def body(rows: list[dict[str, str]]) -> bytes:
 
 
 def by_binder(document: bytes) -> Any:
-    """What the binder makes of it without the quick reader."""
+    """What the binder makes of it without the quick readers."""
     binder = Binder(SCHEMA, LIMITS)
+    binder._quick_row.read = lambda body: None  # type: ignore[method-assign]
     binder._quick = QuickRows(Schema(task="regression", features=SCHEMA.features[:1]), LIMITS)
     try:
         return list(binder.read(document)[0])
@@ -89,6 +91,41 @@ def test_what_is_taken_would_have_been_taken(rows: list[dict[str, str]], odd: li
     except QuarterdeckError as refused:
         read = refused.code, refused.detail
     assert repr(read) == repr(expected)
+
+
+@given(st.fixed_dictionaries(good), st.lists(st.tuples(names, strange), max_size=2), st.permutations(list(GOOD)))
+def test_one_row_that_is_taken_would_have_been_taken(row: dict[str, str], odd: list[tuple[str, str]], order: list[str]) -> None:
+    """The same values of the same types, in the schema's order whatever the document's."""
+    text = body([{name: {**row, **dict(odd)}[name] for name in order}])[1:-1]
+    expected = by_binder(text)
+    plain = text.count(b":") == len(GOOD)
+    found = QUICK_ROW.read(text) if plain else None
+    assert found is not None or odd or not plain
+    if found is not None:
+        assert repr([found]) == repr(expected)
+    try:
+        read: Any = BINDER.read(text)[0]
+    except QuarterdeckError as refused:
+        read = refused.code, refused.detail
+    assert repr(read) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("written", "taken"),
+    [('"2026-11-21"', True), ('"2026-11-21 10:00"', True), ("null", True), ('"soon"', False), ('"20261"', False), ("5", False)],
+)
+def test_a_moment_in_time_is_one(written: str, taken: bool) -> None:
+    """Or the binder says what it is instead."""
+    features = [Feature(name="when", type="datetime", nullable=True), Feature(name="x", type="float")]
+    found = QuickRow(Schema(task="regression", features=features), LIMITS).read(f'{{"when":{written},"x":1}}'.encode())
+    assert (found is not None) == taken
+
+
+def test_a_row_that_nests_without_end_is_the_binders() -> None:
+    """Below a name that nobody knows, where the decoder does not look."""
+    schema = Schema(task="regression", features=[Feature(name="x", type="float")])
+    depth = 100_000
+    assert QuickRow(schema, LIMITS).read(b'{"y":' + b"[" * depth + b"]" * depth + b"}") is None
 
 
 @pytest.mark.parametrize("count", [LEAST_ROWS, LEAST_ROWS + 2])

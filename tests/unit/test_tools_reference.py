@@ -103,7 +103,7 @@ def test_the_first_line_is_the_first_paragraph() -> None:
 
 METRICS = """
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 WHERE = ["deployment", "version"]
 answered = Counter("answered", "Rows answered.", [*WHERE, "door"])
@@ -114,6 +114,10 @@ def collect():
     yield CounterMetricFamily("seen", "Seen.", labels=["node"])
     yield GaugeMetricFamily("age", "Age.", labels=WHERE)
     print("no metric", "of ours")
+
+def others():
+    labels = ["model"]
+    yield HistogramMetricFamily("sizes", "How many.", labels=[*labels, "reason"])
 """
 
 
@@ -134,8 +138,18 @@ def test_series_are_found_in_every_way_of_making_them(module: ModuleType) -> Non
         ("answered_total", "counter", ["deployment", "version", "door"], "Rows answered."),
         ("seconds", "histogram", ["deployment", "version"], "How long."),
         ("seen_total", "counter", ["node"], "Seen."),
+        ("sizes", "histogram", ["model", "reason"], "How many."),
         ("waiting", "gauge", [], "Rows that wait."),
     ]
+
+
+def test_a_family_of_an_unknown_kind_is_not_left_out_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever uses a new one hears that the reference must learn it."""
+    source = "def collect():\n    yield InfoMetricFamily('build', 'What was built.')\n"
+    (tmp_path / "other_metrics.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyError, match="InfoMetricFamily"):
+        metrics.series(__import__("other_metrics"))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -22,7 +21,7 @@ from quarterdeck.manifest import Environment, Form, Manifest, Trust
 from quarterdeck.model import class_answers, regression_answers
 from quarterdeck.records import Answer
 from quarterdeck.schema import Feature, Row, Schema
-from tests.models import lightgbm_model, version_encoding_model
+from tests.models import version_encoding_model
 
 
 @pytest.fixture

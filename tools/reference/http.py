@@ -19,17 +19,20 @@ ACCESS = {
     "caller": "anybody; shows what the key may ask",
     "read": "a key that may read or predict, where the deployment is not public",
     "predict": "a key that may predict, where the deployment is not public",
+    "sole": "a key that may predict, where the node's only deployment is not public",
     "mirror": "main nodes (mirroring token)",
 }
 NODE = """\
 # HTTP: node
 
-One port, 8401 for the main node and 8402 for the challenger node of a local system. Keys go into `Authorization:
-Bearer KEY` or `X-API-Key: KEY`. Refusals are problem documents: see [errors](errors.md).
+One port, 8401 for the main node and 8402 for the challenger node of a local system; [gRPC](grpc-node.md) has one of its
+own. Keys go into `Authorization: Bearer KEY`, into `X-API-Key: KEY`, or into the user name of the Basic scheme. Refusals are
+problem documents, in the dialects with the members of their own form beside: see [errors](errors.md).
 
 Every answer carries `x-request-id`, and where a deployment answered `quarterdeck-model`, `quarterdeck-version`,
 `quarterdeck-digest` and `quarterdeck-revision`. A request's own `x-request-id` (at most 128 printable characters) is
-kept as the caller's id of its records.
+kept as the caller's id of its records. `Quarterdeck-Timeout: SECONDS` is how long the caller waits: what would come later
+is refused before the model is asked. A valid `traceparent` is sent back.
 
 `GET /openapi.json` describes the deployments that the caller may ask, with their schemas and examples; `GET /docs`
 shows it.

@@ -18,6 +18,7 @@ KINDS = {
     "Gauge": "gauge",
     "CounterMetricFamily": "counter",
     "GaugeMetricFamily": "gauge",
+    "HistogramMetricFamily": "histogram",
 }
 INTRO = """\
 # Metrics
@@ -57,23 +58,48 @@ def series(module: ModuleType) -> list[Series]:
 
 
 def _made(module: ModuleType) -> Iterator[Series]:
-    for node in ast.walk(ast.parse(inspect.getsource(module))):
-        if not isinstance(node, ast.Call) or (made := ast.unparse(node.func)) not in KINDS or not node.args:
+    tree = ast.parse(inspect.getsource(module))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    inside = {call: function for function in functions for call in ast.walk(function)}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not _is_family(made := ast.unparse(node.func)) or not node.args:
             continue
         name, meaning = (ast.literal_eval(argument) for argument in node.args[:2])
         kind = KINDS[made]
-        yield Series(name + "_total" if kind == "counter" else name, kind, _labels(node, module), meaning)
+        yield Series(
+            name + "_total" if kind == "counter" else name, kind, _labels(node, _Names(module, inside.get(node))), meaning
+        )
 
 
-def _labels(call: ast.Call, module: ModuleType) -> list[str]:
+def _is_family(made: str) -> bool:
+    # A family of a kind that is not known here must fail, not be left out.
+    return made in KINDS or made.endswith("MetricFamily")
+
+
+class _Names(NamedTuple):
+    """Where a call's names are looked up: in the function around it, then in the module."""
+
+    module: ModuleType
+    function: ast.AST | None
+
+    def labels(self, name: str) -> list[str]:
+        """The labels that a name stands for."""
+        for node in ast.walk(self.function) if self.function else ():
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+                return _expanded(node.value, self)
+        return list(getattr(self.module, name))
+
+
+def _labels(call: ast.Call, names: _Names) -> list[str]:
     given = [keyword.value for keyword in call.keywords if keyword.arg in ("labels", "labelnames")]
     given += [argument for argument in call.args[2:3] if isinstance(argument, ast.List | ast.Name)]
-    names: list[str] = []
-    for expression in given:
-        parts = expression.elts if isinstance(expression, ast.List) else [ast.Starred(expression)]
-        for part in parts:
-            if isinstance(part, ast.Starred):
-                names += getattr(module, ast.unparse(part.value))
-            else:
-                names.append(ast.literal_eval(part))
-    return names
+    return [label for expression in given for label in _expanded(expression, names)]
+
+
+def _expanded(expression: ast.expr, names: _Names) -> list[str]:
+    if not isinstance(expression, ast.List):
+        return names.labels(ast.unparse(expression))
+    found: list[str] = []
+    for part in expression.elts:
+        found += names.labels(ast.unparse(part.value)) if isinstance(part, ast.Starred) else [ast.literal_eval(part)]
+    return found

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,29 +52,42 @@ def try_load(manifest: Manifest, folder: Path, *, allow_code: bool, seconds: flo
         "folder": str(folder.resolve()), "digest": manifest.digest, "allow_code": allow_code,
         "memory_bytes": memory_bytes, "parent": os.getpid(),
     }  # fmt: skip
-    command = [sys.executable, "-m", __name__]
+    # As where it serves: code of a package never imports from the folder that somebody happened to start us in.
+    safely = ["-P"] if manifest.form == "python" else []
     child = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=model_environ(manifest.environment.variables)
-    )
+        [sys.executable, *safely, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        env=model_environ(manifest.environment.variables),
+    )  # fmt: skip
     try:
         raw, _ = child.communicate(json.dumps(question).encode(), timeout=seconds)
     except subprocess.TimeoutExpired:
         raise _failed(manifest, f"took longer than {seconds:g} s") from None
-    # In any case, and waited for: a trial that was given up must not go on eating what it was to be kept from.
     finally:
-        child.kill()
-        child.communicate()
+        _end(child)
     if child.returncode == _OUT_OF_MEMORY:
         raise _failed(manifest, f"needed more than {memory_bytes >> 20} MiB of memory")
     if child.returncode < 0:
-        raise _failed(manifest, f"was ended by {signal.Signals(-child.returncode).name}")
+        raise _failed(manifest, f"was ended by {lifeline.ending(child.returncode)}")
     try:
         answer = json.loads(raw)
         if "refused" not in answer:
             return Tried(int(answer["memory_bytes"]), float(answer["load_seconds"]))
         raise PackageRefused(kind="package", name=manifest.model, **answer["refused"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise _failed(manifest, f"ended with status {child.returncode} and said nothing") from None
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End it and all that it started, and wait: a trial that was given up must not go on eating what it was to be kept from."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.kill()
+    child.wait()
+    # Not read to their end: whoever left the group may hold the other one open for ever.
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with suppress(BrokenPipeError):
+                pipe.close()
 
 
 def main() -> None:
@@ -83,6 +97,8 @@ def main() -> None:
         os.dup2(2, 1)
         question = json.loads(sys.stdin.buffer.read())
         lifeline.die_with_parent(question["parent"])
+        # Nothing is written beside verified files, and nothing that lies there by chance is run in their place.
+        sys.dont_write_bytecode = True
         # Address space and not resident memory, since the kernel limits nothing else for one process; hence the generous default.
         resource.setrlimit(resource.RLIMIT_AS, (question["memory_bytes"], question["memory_bytes"]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

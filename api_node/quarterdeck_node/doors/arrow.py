@@ -1,7 +1,7 @@
 """Arrow IPC streams in and out: columns go from the request's bytes to the model without a step per row.
 
 Types are those of the schema: floats of any width, whole numbers of any width, bool, and text (utf8 or large_utf8, also by
-dictionary); datetimes are ISO 8601 texts. Streams whose buffers are compressed are not read.
+dictionary); datetimes are timestamps or ISO 8601 texts. Streams whose buffers are compressed are not read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from quarterdeck.errors import InvalidInput, Malformed, TooLarge
 from quarterdeck.schema import Feature, FeatureType, Label
 from quarterdeck_node.answers import Answers, label_text
 from quarterdeck_node.binding import Binder
-from quarterdeck_node.doors.arrow_messages import END, WRONG, Batch, Field, batch_message, schema_message
+from quarterdeck_node.doors.arrow_messages import END, WRONG, ZONED, Batch, Field, batch_message, schema_message
 from quarterdeck_node.doors.arrow_messages import read as read_messages
 from quarterdeck_node.limits import Limits
 
@@ -31,9 +31,15 @@ _TAKEN: dict[FeatureType, frozenset[str]] = {
     "int": frozenset({*(f"<{sign}{size}" for sign in "iu" for size in (1, 2, 4, 8)), "null"}),
     "boolean": frozenset({"bool", "null"}),
     "string": _TEXTS | {"null"},
-    "datetime": _TEXTS | {"null"},
+    "datetime": _TEXTS | {"null", *(f"<M8[{unit}]{zone}" for unit in ("s", "ms", "us", "ns") for zone in ("", ZONED))},
 }
-_SAID = {"float": "a float", "int": "a whole number", "boolean": "bool", "string": "utf8", "datetime": "utf8 in ISO 8601"}
+_SAID = {
+    "float": "a float",
+    "int": "a whole number",
+    "boolean": "bool",
+    "string": "utf8",
+    "datetime": "a timestamp, or utf8 in ISO 8601",
+}
 _HINT = "Send an Arrow IPC stream whose buffers are not compressed, with texts as utf8."
 
 
@@ -165,6 +171,8 @@ def _column(field: Field, nulls: int, batch: Batch, buffers: _Places, dictionari
     elif field.dtype == "bool":
         bits = np.frombuffer(_buffer(batch, buffers), np.uint8, (length + 7) // 8)
         values = np.unpackbits(bits, count=length, bitorder="little").astype(bool)
+    elif field.dtype.startswith("<M8"):
+        values = _moments(field.dtype, np.frombuffer(_buffer(batch, buffers), "<i8", length))
     else:
         values = np.frombuffer(_buffer(batch, buffers), field.dtype, length)
         if field.dictionary < 0:
@@ -196,6 +204,12 @@ def _widened(values: Any) -> Any:
     if values.dtype == np.uint64 and values.size and int(values.max()) >= 2**63:
         return values.tolist()
     return values.astype(np.int64, copy=False)
+
+
+def _moments(kind: str, values: Any) -> list[str]:
+    """ISO 8601 texts; what is no date of the years 1 to 9999 becomes a text that is refused by row and column."""
+    dtype = kind.removesuffix(ZONED)
+    return [moment + kind[len(dtype) :] for moment in np.datetime_as_string(values.view(dtype)).tolist()]
 
 
 def _texts(kind: str, length: int, offsets: memoryview, data: memoryview) -> list[str]:

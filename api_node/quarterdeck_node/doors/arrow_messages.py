@@ -17,8 +17,11 @@ MAX_FIELDS = 4_096
 _CONTINUES = b"\xff\xff\xff\xff"
 _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
 _METADATA_V5 = 4
-_NULL, _INT, _FLOAT, _UTF8, _BOOL, _LARGE_UTF8 = 1, 2, 3, 5, 6, 20
+_NULL, _INT, _FLOAT, _UTF8, _BOOL, _TIMESTAMP, _LARGE_UTF8 = 1, 2, 3, 5, 6, 10, 20
 _FLOATS = ("<f2", "<f4", "<f8")
+_MOMENTS = ("<M8[s]", "<M8[ms]", "<M8[us]", "<M8[ns]")
+ZONED = "+00:00"
+"""What stands behind the type of moments that are UTC; those without it are of no zone."""
 WRONG = (ValueError, struct.error, LookupError, OverflowError)
 """What reading raises where the bytes are no such stream."""
 
@@ -26,8 +29,9 @@ WRONG = (ValueError, struct.error, LookupError, OverflowError)
 class Field(NamedTuple):
     """One column's name and type.
 
-    `dtype` is numpy's name, `text` or `large` for texts by their offsets, `bool`, `null`, or empty for types that are not read
-    here. With a `dictionary` (its number; -1: without one) it is the type of the places in it, and `values` that of its values.
+    `dtype` is numpy's name, with `ZONED` behind it for moments in UTC; `text` or `large` for texts by their offsets; `bool`;
+    `null`; or empty for types that are not read here. With a `dictionary` (its number; -1: without one) it is the type of the
+    places in it, and `values` that of its values.
     """
 
     name: str
@@ -155,6 +159,9 @@ def _dtype(kind: int, table: _Table | None) -> str:
         return f"<{'i' if signed else 'u'}{width // 8}" if width in (8, 16, 32, 64) else ""
     if kind == _FLOAT and table is not None:
         return _FLOATS[table.number(0, "<h")]
+    if kind == _TIMESTAMP and table is not None:
+        # Whatever zone a column is shown in, its numbers are UTC.
+        return _MOMENTS[table.number(0, "<h")] + (ZONED if table.text(1) else "")
     return {_NULL: "null", _UTF8: "text", _LARGE_UTF8: "large", _BOOL: "bool"}.get(kind, "")
 
 

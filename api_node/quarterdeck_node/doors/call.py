@@ -58,7 +58,7 @@ class Call:
     """
 
     # Shared until a door or the edge knows better: each that need not be set is a fiftieth of a microsecond.
-    key_id = ""
+    key_id = caller_id = ""
     slot: Slot | None = None
     snapshot: Snapshot | None = None
     predicted: Predicted | None = None
@@ -78,12 +78,6 @@ class Call:
         self.head = head or Head(scope["headers"])
         self.request_id = request_id()
         self.started = time.monotonic()
-        self.key_id = self.caller_id = ""
-        self.slot: Slot | None = None
-        self.snapshot: Snapshot | None = None
-        self.predicted: Predicted | None = None
-        self.rows = 0
-        self.body_read = False
 
     @property
     def name(self) -> str:
@@ -157,6 +151,16 @@ class Call:
         deadline = started + head.timeout if head.timeout else math.inf
         return Context(self.request_id, door, started, head.caller_id or self.caller_id, self.key_id, deadline)
 
+    def answered(self, snapshot: Snapshot, rows: Sequence[Any], door: Protocol, text: bytes = b"") -> Predicted | None:
+        """As `predict`, for what need not be waited for; None where `predict` has to be asked.
+
+        A door that most callers use asks this first: each coroutine on the way to an answer costs a sixth of a microsecond.
+        """
+        predicted = self.node.predictor.answered(snapshot, rows, self.context(door), text)
+        if predicted is not None:
+            self.predicted, self.rows = predicted, 1
+        return predicted
+
     async def predict(self, snapshot: Snapshot, rows: Sequence[Any], door: Protocol, text: bytes = b"") -> Predicted:
         """Have rows answered that are bound to the snapshot's schema.
 
@@ -176,6 +180,19 @@ class Call:
     def document(self, body: bytes) -> Any:
         """Any JSON document, within this node's limits; see `binding.parse`."""
         return parse(body, self.node.limits)
+
+    def whole(self, *media: str) -> bytes:
+        """As `body`, where that is here already and not too large; empty otherwise, and `body` has to be asked.
+
+        Raises:
+            Unsupported: another content type, or compressed.
+        """
+        head, body = self.head, self._body
+        head.check_media(media)
+        if body is None or max(head.length, len(body)) > self.node.limits.body_bytes:
+            return b""
+        self.body_read = True
+        return body
 
     async def body(self, *media: str, limit: int | None = None) -> bytes:
         """The whole body.

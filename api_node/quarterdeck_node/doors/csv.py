@@ -10,12 +10,13 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from quarterdeck.errors import InvalidInput, Malformed
 from quarterdeck.schema import Feature, Row
 from quarterdeck_node.answers import Answers, label_text
-from quarterdeck_node.binding import Binder, check_values
+from quarterdeck_node.binding import Binder, too_many_values
 from quarterdeck_node.limits import Limits
 
 MEDIA = ("text/csv", "application/csv")
@@ -34,15 +35,16 @@ def read(body: bytes, binder: Binder, limits: Limits) -> Sequence[Row]:
         InvalidInput: it does not fit the schema; `extra` names row and column.
         TooLarge: more rows or values than the node takes.
     """
-    # Empty cells take a byte here and an object there.
-    check_values(body, limits)
     try:
-        # Spreadsheets put a mark before the first byte.
-        header, *lines = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
+        # Spreadsheets put a mark before the first byte, and other programs empty lines behind the last.
+        text = io.StringIO(body.rstrip(b"\r\n").decode("utf-8-sig"), newline="")
+        # One line too many is enough to be refused by: an empty one takes a byte in the body and a list here.
+        header, *lines = islice(csv.reader(text, strict=True), limits.rows + 2)
     except (UnicodeDecodeError, csv.Error, ValueError):
         raise Malformed("The body is not CSV in UTF-8 with a header.") from None
-    while lines and not lines[-1]:
-        lines.pop()
+    # An empty cell takes a byte there and an object here; a header is a line as well.
+    if len(header) * max(len(lines), 1) > limits.values:
+        raise too_many_values(limits)
     if len(set(header)) != len(header):
         raise InvalidInput("A column is named twice.", code="duplicate-name", kind="header")
     for number, line in enumerate(lines):

@@ -108,8 +108,11 @@ def _most(given: Any) -> int | None:
 
 
 async def _explained(snapshot: Snapshot, rows: Sequence[Row], wanted: dict[str, Any]) -> list[Contributions]:
-    if wanted.get("method") not in (None, "SHAPLEY"):
+    method = wanted.get("method")
+    if method == "ICE":
         raise NotExplainable("Only explanations of the method SHAPLEY are worked out here.", hint="Ask for SHAPLEY, or for none.")
+    if method not in (None, "SHAPLEY"):
+        raise InvalidInput("This method is not known.", kind="member", name="method", hint="Ask for SHAPLEY, or for none.")
     return await contributions(snapshot, rows)
 
 

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from quarterdeck.schema import Feature, Schema
-from quarterdeck_node.binding import MAX_ROWS
 from quarterdeck_node.doors.described import described, tables
 from quarterdeck_node.predictor import Live, Slot
 
@@ -31,12 +30,13 @@ _REFUSALS = {
 }
 
 
-def openapi(base_url: str, slots: Sequence[Slot]) -> dict[str, Any]:
+def openapi(base_url: str, slots: Sequence[Slot], most_rows: int) -> dict[str, Any]:
     """The document.
 
     Args:
         base_url: where callers reach the node.
         slots: the deployments to describe; those that answer nothing yet are left out.
+        most_rows: records of one request.
     """
     # A schema is known only where something answers.
     lives = [slot.live for slot in slots if slot.live is not None]
@@ -44,7 +44,7 @@ def openapi(base_url: str, slots: Sequence[Slot]) -> dict[str, Any]:
     for live in lives:
         name = live.plan.name
         paths[f"/deployments/{name}"] = {"get": _reading(f"What {name} is, takes and answers with")}
-        paths[f"/deployments/{name}/predict"] = {"post": _predict(live)}
+        paths[f"/deployments/{name}/predict"] = {"post": _predict(live, most_rows)}
         paths[f"/deployments/{name}/form"] = {"get": _reading(f"A form to try {name} in a browser")}
         paths[f"/v2/models/{name}"] = {"get": _reading(f"Inputs and outputs of {name} (Open Inference Protocol V2)")}
         paths[f"/v2/models/{name}/ready"] = {"get": _reading(f"Whether {name} can answer (Open Inference Protocol V2)")}
@@ -99,9 +99,9 @@ def _name(live: Live) -> str:
     return f"{live.plan.name}-record"
 
 
-def _predict(live: Live) -> dict[str, Any]:
+def _predict(live: Live, most_rows: int) -> dict[str, Any]:
     reference = {"$ref": f"#/components/schemas/{_name(live)}"}
-    body = {"oneOf": [reference, {"type": "array", "items": reference, "minItems": 1, "maxItems": MAX_ROWS}]}
+    body = {"oneOf": [reference, {"type": "array", "items": reference, "minItems": 1, "maxItems": most_rows}]}
     content = {"application/json": {"schema": body, "example": live.resident.manifest.golden[0].row}, **tables(live)}
     return _operation(live, f"Predict with {live.plan.name}", content, _answer(live.resident.manifest.data_schema))
 

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from quarterdeck.compiled.explain import Contribution, Contributions
-from quarterdeck.errors import NotExplainable
+from quarterdeck.errors import NotExplainable, ValueRefused
 from quarterdeck.schema import Row
 from quarterdeck_node.doors.call import Call, Door, Reply, json_reply
 from quarterdeck_node.predictor import Snapshot
+from quarterdeck_node.runtimes import guilty
 
 
 @runtime_checkable
@@ -25,7 +26,7 @@ class Explaining(Protocol):
 
         Raises:
             NotExplainable: it cannot; the detail says why.
-            ModelFailed: it refuses a row.
+            ValueRefused: it refuses a row; `extra["row"]` is its place.
         """
 
 
@@ -34,7 +35,7 @@ async def contributions(snapshot: Snapshot, rows: Sequence[Row]) -> list[Contrib
 
     Raises:
         NotExplainable: this version cannot say; the detail says why.
-        ModelFailed: the model refuses a row.
+        ValueRefused: the model refuses a row; the detail names it.
     """
     resident = snapshot.resident
     model = getattr(resident.runtime, "model", None)
@@ -50,6 +51,8 @@ async def contributions(snapshot: Snapshot, rows: Sequence[Row]) -> list[Contrib
     resident.users += 1
     try:
         return await asyncio.to_thread(model.explain, rows)
+    except ValueRefused as error:
+        raise guilty.named(error, error.extra.get("row", 0)) from error
     finally:
         resident.users -= 1
 

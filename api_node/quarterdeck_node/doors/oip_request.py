@@ -23,8 +23,10 @@ from quarterdeck_node.predictor import Resident
 MAX_INPUTS = 4_096
 MAX_OUTPUTS = 16
 MAX_PARAMETERS = 64
+_DEPTH = 5
+"""Levels of nesting of a request with nested data: no request that is answered has more."""
 _Parameters = Annotated[dict[str, str | int | float | bool], Meta(max_length=MAX_PARAMETERS)]
-_Size = Annotated[int, Meta(ge=0, le=10**6)]
+_Size = Annotated[int, Meta(ge=0)]
 # Each of them changes what a request means; to ignore one would be to answer another question.
 _REFUSED = ("shared_memory_region", "classification", "sequence_id")
 
@@ -88,7 +90,7 @@ class Reader:
         Raises:
             InvalidInput: the tensors do not fit the schema.
             Malformed: elements are missing, or there are bytes that belong to none.
-            TooLarge: more than 1,000 rows.
+            TooLarge: more rows than the node takes.
             Unsupported: a parameter that would change the request's meaning.
         """
         row = None if binary else self._plain(request)
@@ -145,7 +147,7 @@ def _request(body: bytes, limits: Limits) -> InferenceRequest:
     try:
         request = _decode(body)
         # A name that appears twice would silently count once: every name has its colon, so their number tells.
-        if body.count(b",") < limits.values and body.count(b":") == _names(request):
+        if body.count(b",") < limits.values and limits.depth >= _DEPTH and body.count(b":") == _names(request):
             return request
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass

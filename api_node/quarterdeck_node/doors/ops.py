@@ -60,7 +60,7 @@ async def deployment(call: Call) -> Reply:
 
 async def describe(call: Call) -> Reply:
     """OpenAPI of the deployments that this caller may ask."""
-    return json_reply(openapi(call.node.settings.base_url, form.visible(call)))
+    return json_reply(openapi(call.node.settings.base_url, form.visible(call), call.node.limits.rows))
 
 
 def _summary(slot: Slot) -> dict[str, Any]:

@@ -10,11 +10,11 @@ async def predict(call: Call) -> Reply:
     """Answer records by name and schema."""
     if call.head.media not in ("application/json", ""):
         return await tables.predict(call)
-    body = await call.body("application/json")
+    body = call.whole("application/json") or await call.body("application/json")
     # After the body is here: however slowly it came, the newest version answers.
     snapshot = call.take()
     rows, text = snapshot.resident.binder.read(body)
-    predicted = await call.predict(snapshot, rows, "plain", text)
+    predicted = call.answered(snapshot, rows, "plain", text) or await call.predict(snapshot, rows, "plain", text)
     return Reply(tables.plain(call, predicted))
 
 

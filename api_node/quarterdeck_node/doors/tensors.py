@@ -182,7 +182,9 @@ def _widened(values: Values) -> Values:
     if not isinstance(values, np.ndarray) or values.dtype.kind == "b":
         return values
     if values.dtype.kind == "f":
-        return values.astype(np.float64)
+        # A NaN of another kind is a NaN still; numpy would warn.
+        with np.errstate(invalid="ignore"):
+            return values.astype(np.float64)
     # Beyond 63 bits the numbers stay Python's, and the schema refuses them by row and column.
     if values.dtype == np.uint64 and values.size and int(values.max()) >= 2**63:
         return [int(value) for value in values]

@@ -1,13 +1,15 @@
 """KServe V1 and TensorFlow Serving, which share their paths.
 
 `instances` holds rows (objects by name, lists in schema order, single values), `inputs` a list of rows as well or an object of
-columns. Rows are answered as `predictions`, columns as `outputs`. A classifier answers each row with `prediction` and `scores`,
-as TensorFlow Serving does for models of several outputs; `signature_name` names one of the two where only that is wanted.
+columns; a text may be written as `{"b64": …}`. Rows are answered as `predictions`, columns as `outputs`. A classifier answers
+each row with `prediction` and `scores`, as TensorFlow Serving does for models of several outputs; `signature_name` names one of
+the two where only that is wanted.
 Versions are reached by number or by label: `main`, the stage's name, and `previous` where one other version is held.
 """
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +23,12 @@ from quarterdeck_node.predictor import Predicted, Snapshot
 
 SIGNATURE = "serving_default"
 _MEMBERS = ("instances", "inputs", "signature_name")
+_BASE64 = "b64"
+
+
+async def alive(call: Call) -> Reply:
+    """The process answers: what KServe calls liveness."""
+    return json_reply({"status": "alive"})
 
 
 async def models(call: Call) -> Reply:
@@ -132,10 +140,32 @@ def _rows(document: dict[str, Any], snapshot: Snapshot) -> tuple[Sequence[Row], 
     if len(given) != 1:
         raise Malformed("The request must have either instances or inputs.", kind="member", hint="Rows go into instances.")
     resident, value = snapshot.resident, document[given[0]]
+    texts = [feature.name for feature in resident.manifest.data_schema.features if feature.type in ("string", "datetime")]
     if given[0] == "inputs" and isinstance(value, dict):
         found, count = by_column(value, "inputs")
+        for name in found.keys() & texts:
+            found[name] = [_plain(value, row, name) for row, value in enumerate(found[name])]
         return resident.binder.columns(found, count), True
-    return resident.binder.rows(records(value, resident.manifest.data_schema, given[0])), False
+    rows = records(value, resident.manifest.data_schema, given[0])
+    for number, row in enumerate(rows):
+        row |= {name: _plain(row[name], number, name) for name in texts if type(row.get(name)) is dict}
+    return resident.binder.rows(rows), False
+
+
+def _plain(value: Any, row: int, column: str) -> Any:
+    """A value of a text feature; one of the form `{"b64": …}`, as TensorFlow Serving has bytes, decoded."""
+    if type(value) is not dict or value.keys() != {_BASE64} or not isinstance(value[_BASE64], str):
+        return value
+    try:
+        return b64decode(value[_BASE64], validate=True).decode()
+    except ValueError:
+        said = "must be UTF-8 text in base64"
+        raise InvalidInput(
+            f"Row {row}, column {column}: {said}.",
+            kind="feature",
+            name=column,
+            extra={"row": row, "column": column, "problems": [{"row": row, "column": column, "problem": said}]},
+        ) from None
 
 
 def _one(answer: Answer, signature: str) -> Any:
@@ -159,6 +189,7 @@ _PLACES = (_MODEL, _MODEL + "/versions/{version}", _MODEL + "/labels/{label}")
 DOORS = (
     *(Door("POST", place + ":predict", "predict", predict, "v1", refusal) for place in _PLACES),
     *(Door("POST", place + ":explain", "predict", explain, "v1", refusal) for place in _PLACES),
+    Door("GET", "/", "open", alive, refusal=refusal),
     Door("GET", "/v1/models", "caller", models, refusal=refusal),
     *(Door("GET", place + "/metadata", "read", metadata, refusal=refusal) for place in _PLACES),
     *(Door("GET", place, "read", status, refusal=refusal) for place in _PLACES),

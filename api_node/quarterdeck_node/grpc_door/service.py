@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -12,9 +13,10 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from quarterdeck.errors import InvalidInput, Malformed, NotFound, NotReady, QuarterdeckError
+from quarterdeck.errors import InvalidInput, Malformed, NotFound, NotReady, Overloaded, QuarterdeckError
 from quarterdeck_node.auth import Scope
 from quarterdeck_node.doors import tensors as shared
+from quarterdeck_node.edge import REASONS
 from quarterdeck_node.grpc_door import open_inference_pb2 as pb
 from quarterdeck_node.grpc_door import tensors
 from quarterdeck_node.identifiers import request_id
@@ -23,7 +25,7 @@ from quarterdeck_node.node import Node
 from quarterdeck_node.predictor import Context, Predicted, Slot, Snapshot
 
 SERVICE = "inference.GRPCInferenceService"
-_STATUS = {
+STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
@@ -44,6 +46,11 @@ class Service:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._leaving = False
+
+    def leave(self) -> None:
+        """Answer nobody any more: every further call is told to go elsewhere."""
+        self._leaving = True
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The service as gRPC takes it."""
@@ -75,14 +82,24 @@ class Service:
             asked = _Asked(self._node, context)
             self._node.inflight += 1
             try:
+                if self._leaving:
+                    raise NotReady("This node is leaving.", kind="node", hint="Ask another one, or again in a moment.")
                 found = await answer(_parsed(message, kind), asked)
-                asked.end("ok")
                 await context.send_initial_metadata(asked.metadata())
+                asked.end("ok")
                 return found
             except QuarterdeckError as error:
-                asked.end("shed" if error.status == 503 else "error" if error.status >= 500 else "rejected")
-                status, said = _STATUS.get(error.status, grpc.StatusCode.INTERNAL), error
+                asked.refused(error)
+                status, said = _status(error), error
+            # The caller left, or its deadline passed, which gRPC itself tells it; a request that was received all the same.
+            except asyncio.CancelledError:
+                asked.end("cancelled")
+                raise
             except Exception:
+                # A caller that left while it was being answered: there is nobody to tell, and nothing went wrong.
+                if context.cancelled():
+                    asked.end("cancelled")
+                    raise
                 # The caller learns an id and nothing else; the log has the rest under the same id.
                 _log.exception("request %s failed", asked.request_id)
                 asked.end("error")
@@ -126,6 +143,9 @@ class Service:
         return found
 
     async def _model_infer(self, request: pb.ModelInferRequest, asked: _Asked) -> pb.ModelInferResponse:
+        # Shed by the same figure as over HTTP, which counts the requests of both.
+        if self._node.inflight > self._node.limits.inflight:
+            raise Overloaded("Too many requests are being answered already.", hint="Try again in a second.")
         asked.admit(request.model_name, "predict")
         snapshot = asked.take(request.model_version)
         schema = snapshot.resident.manifest.data_schema
@@ -188,13 +208,17 @@ class _Asked:
         return Context(self.request_id, "grpc", self._started, caller_id, self._key_id, self._until)
 
     def end(self, outcome: Outcome) -> None:
-        """Count the call; those that reached no deployment are rejections only."""
+        """Count the call, once it reached a deployment."""
         metrics = self._node.metrics
-        if outcome == "rejected":
-            metrics.rejection("format" if self._snapshot else "unknown")
         if self._slot is not None:
             ended = time.monotonic()
             metrics.request(self._slot, self._snapshot, "grpc", outcome, self._started, ended, self.predicted, self.rows)
+
+    def refused(self, error: QuarterdeckError) -> None:
+        """Count the call as what the error makes of it; as a rejection where the caller is to blame."""
+        self.end("shed" if error.status == 503 else "error" if error.status >= 500 else "rejected")
+        if error.status < 500:
+            self._node.metrics.rejection(REASONS.get(error.status, "schema"))
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What every answer carries: its id, and what gave it."""
@@ -215,6 +239,13 @@ def _parsed(message: bytes, kind: type[Message]) -> Message:
         return kind.FromString(message)
     except DecodeError:
         raise Malformed(f"The message is not a {kind.__name__}.", kind="message", name=kind.__name__) from None
+
+
+def _status(error: QuarterdeckError) -> grpc.StatusCode:
+    # Clients repeat by themselves what was unavailable; what comes too late would come too late again.
+    if error.code == "deadline-exceeded":
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return STATUS.get(error.status, grpc.StatusCode.INTERNAL)
 
 
 def _deadline(context: Any) -> float:

@@ -23,7 +23,6 @@ _CONTENTS = {
     "FP32": ("fp32_contents", "f8"),
     "FP64": ("fp64_contents", "f8"),
 }
-_MAX_SIDE = 10**6
 
 
 def inputs(request: pb.ModelInferRequest) -> list[Tensor]:
@@ -42,7 +41,7 @@ def inputs(request: pb.ModelInferRequest) -> list[Tensor]:
     for place, tensor in enumerate(request.inputs):
         if raw and tensor.HasField("contents"):
             raise Malformed("Send either contents or raw contents, not both.", kind="input", name=tensor.name[:64])
-        if not 1 <= len(tensor.shape) <= 2 or any(not 0 <= side <= _MAX_SIDE for side in tensor.shape):
+        if not 1 <= len(tensor.shape) <= 2 or min(tensor.shape) < 0:
             name = tensor.name[:64]
             raise InvalidInput(
                 f"Input {name} must have shape [n] or [n, features].", code="shape-mismatch", kind="input", name=name

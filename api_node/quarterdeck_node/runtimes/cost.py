@@ -8,6 +8,8 @@ LONGEST = 0.1
 _SHORTEST = 0.01
 _WORTH = 10
 _KEPT = 0.9
+_NOTHING = 1e-12
+"""Seconds per row that are an error of arithmetic, and not worth dividing by."""
 
 
 class Cost:
@@ -38,7 +40,7 @@ class Cost:
     @property
     def most_rows(self) -> int:
         """Rows beyond which a batch gains next to nothing by growing, and only makes everybody wait for all."""
-        if not self.per_row:
+        if self.per_row < _NOTHING:
             return BATCH_ROWS
         seconds = min(LONGEST, max(_SHORTEST, _WORTH * self.fixed))
         return max(1, min(BATCH_ROWS, round((seconds - self.fixed) / self.per_row)))

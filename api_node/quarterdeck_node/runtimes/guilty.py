@@ -32,7 +32,7 @@ def search(count: int) -> Generator[tuple[int, int], bool, int | None]:
 
 def named(error: ModelFailed, row: int) -> ModelFailed:
     """The error with the row that it is about; rows count from 0, as in refusals of bad input."""
-    return ModelFailed(
+    return type(error)(
         f"Row {row}: {error.detail}",
         code=error.code,
         hint=error.hint,

@@ -13,17 +13,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from quarterdeck import worker_wire
-from quarterdeck.errors import ModelFailed, PackageRefused
+from quarterdeck import lifeline, worker_wire
+from quarterdeck.errors import ModelFailed, PackageRefused, ValueRefused
 from quarterdeck.manifest import Manifest
 from quarterdeck.plan import Accelerator
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row
 from quarterdeck_node.runtimes import Budget, model_environ
-from quarterdeck_node.runtimes.batching import Batcher
+from quarterdeck_node.runtimes.batching import Batcher, NotStarted
+from quarterdeck_node.runtimes.figures import Figures
 from quarterdeck_node.runtimes.link import Garbage, Gone, Link
 
 _AGAIN = "It is started again."
+_MOST_WORDS = 500
+"""Characters of each thing that a model process says in words that are passed on."""
 _log = logging.getLogger(__name__)
 
 
@@ -59,6 +62,11 @@ class ModelProcess:
     def pid(self) -> int | None:
         """Process id of the model process; None while there is none."""
         return self._process.pid if self._process else None
+
+    @property
+    def figures(self) -> Figures:
+        """What is counted of its queue."""
+        return self._batcher.figures
 
     async def start(self) -> None:
         """Start the process and load the package in it.
@@ -101,8 +109,10 @@ class ModelProcess:
     def _answers(self, body: bytes, count: int) -> list[Answer]:
         if body[:1] == b"F":
             said = worker_wire.words(body[1:])
-            hint, kind, name = (str(said.get(member, "")) for member in ("hint", "kind", "name"))
-            raise ModelFailed(str(said.get("detail", "The model failed.")), hint=hint, kind=kind, name=name)
+            detail, hint, kind, name = (str(said.get(member, ""))[:_MOST_WORDS] for member in ("detail", "hint", "kind", "name"))
+            # Of the model's own words one code is believed: any other could tell of a process that died, and this one answers.
+            failure = ValueRefused if said.get("code") == ValueRefused.default_code else ModelFailed
+            raise failure(detail or "The model failed.", hint=hint, kind=kind, name=name, extra={"column": name})
         if body[:1] != b"S":
             raise ModelFailed("The model process answered something that is no prediction.")
         answers = worker_wire.answers(body, self._manifest.data_schema)
@@ -111,12 +121,12 @@ class ModelProcess:
         return answers
 
     async def _replace(self) -> None:
-        """Start another process; `ModelFailed` where that cannot be done now."""
+        """Start another process; `NotStarted` where that cannot be done now."""
         self._batcher.interrupted()
         try:
             await self._spawn()
-        except PackageRefused as error:
-            raise ModelFailed(error.detail, code="model-died", hint=error.hint) from None
+        except (ModelFailed, PackageRefused) as error:
+            raise NotStarted(error.detail, code="model-died", hint=error.hint) from None
         finally:
             self._batcher.revived()
 
@@ -129,7 +139,7 @@ class ModelProcess:
             # Every other descriptor of ours is closed in there: no listener, no connection of a caller, no spool.
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, *safely, "-m", "quarterdeck.worker", str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL, pass_fds=(theirs.fileno(),),
+                stdin=asyncio.subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True,
                 env=model_environ(self._manifest.environment.variables),
             )  # fmt: skip
             self._link = await Link.over(ours)
@@ -137,6 +147,9 @@ class ModelProcess:
         except OSError as error:
             ours.close()
             raise ModelFailed(f"The model process cannot be started: {error.strerror}.", code="model-died") from None
+        except asyncio.CancelledError:
+            ours.close()
+            raise
         finally:
             theirs.close()
         body = await self._exchange(self._load, self._budget.load_seconds)
@@ -196,8 +209,7 @@ class ModelProcess:
         if status == -signal.SIGKILL:
             hint = f"If the system ran out of memory, its log says so. {_AGAIN}"
             return ModelFailed("The model process was killed.", code="model-died", hint=hint)
-        how = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return ModelFailed(f"The model process ended with {how}.", code="model-died", hint=_AGAIN)
+        return ModelFailed(f"The model process ended with {lifeline.ending(status)}.", code="model-died", hint=_AGAIN)
 
     async def _kill(self) -> None:
         # Forgotten first: nobody may write to it while it ends.
@@ -207,6 +219,9 @@ class ModelProcess:
             link.close()
         if process is None:
             return
+        # Programs that the model started included; it may be gone itself and have left them behind, or have left their group.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         with suppress(ProcessLookupError):
             process.kill()
         status = await process.wait()

@@ -136,11 +136,16 @@ def resource(found: dict[str, Any]) -> ModelDeployment:
     wish = found["wish"]
     spec = {field: wish[field] for field in ("project", "description", "access", "records", "running")}
     main, challenger = wish["main"], wish["challenger"]
-    spec["model"] = {"name": main["model"], "version": main["version"], "trust": main["trust"]}
+    spec["model"] = {"name": main["model"], "version": main["version"], **_how(main)}
     # The document names what was resolved, so that it means the same elsewhere.
     if challenger:
-        spec["challenger"] = {key: challenger[key] for key in ("model", "version", "trust")}
+        spec["challenger"] = {"model": challenger["model"], "version": challenger["version"], **_how(challenger)}
     return ModelDeployment.model_validate({"metadata": {"name": found["name"]}, "spec": spec})
+
+
+def _how(ref: dict[str, Any]) -> dict[str, Any]:
+    """How a version is run; both are wishes of their own beside which one it is."""
+    return {"trust": ref["trust"], "accelerator": ref["accelerator"]}
 
 
 def confirm(question: str) -> None:

@@ -93,7 +93,13 @@ def build(
         note(f"named {name} after {source.name}; give NAME for another one")
     # The code's own folder is most often called like the model.
     folder = out or Path(name if model else f"{name}-package")
-    words: dict[str, Any] = {"name": name, "description": description, "run": run, "card": _read(card), "nullable": nullable or ()}
+    words: dict[str, Any] = {
+        "name": name,
+        "description": description,
+        "run": run,
+        "card": _read(card),
+        "nullable": nullable or (),
+    }
     with spinner(f"building {name}: describing, proving, choosing golden rows"):
         if model is not None:
             words |= {"form": str(form), "trust": trust or None, "accelerated": accelerated}

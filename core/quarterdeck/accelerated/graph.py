@@ -13,20 +13,14 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
+from quarterdeck.accelerated.scoring import entries, scoring
 from quarterdeck.accelerated.tree_arrays import Ensemble, read
-from quarterdeck.compiled.program import Check, Linear, Link, Mean, Program, Step, Take, Trees, inputs_of
+from quarterdeck.compiled.program import Check, Linear, Link, Mean, Program, Step, Take, Trees
 from quarterdeck.compiling.draft import NotCompilable
 
 OPSET = 18
-_EXPRESSED = (Check, Linear, Link, Mean, Take, Trees)
 _ZERO = 1e-35
 """What LightGBM takes for 0."""
-
-
-def entries(program: Program) -> list[int]:
-    """The trees and linear steps that read what was encoded only: their inputs are the graph's, in this order."""
-    scoring = _scoring(program)
-    return [place for place in scoring if not set(inputs_of(program.steps[place])) & scoring.keys()]
 
 
 def graph(program: Program, texts: Mapping[str, bytes]) -> bytes:
@@ -36,32 +30,12 @@ def graph(program: Program, texts: Mapping[str, bytes]) -> bytes:
         NotCompilable: a step of the scoring part has no such form; its text says which.
     """
     writer = _Writer(texts)
-    for place in _scoring(program):
+    for place in scoring(program):
         writer.step(place, program.steps[place], place in entries(program))
     last = len(program.steps) - 1
     if last not in writer.names:
         raise NotCompilable("the last of its steps are no work for a GPU")
     return writer.finish(last)
-
-
-def _scoring(program: Program) -> dict[int, None]:
-    """Trees, linear steps and what reads them, in order: as far as no other kind of step reads those again."""
-    found: dict[int, None] = {}
-    kept = _before_encoding(program)
-    for place, step in enumerate(program.steps):
-        if place not in kept and (isinstance(step, (Trees, Linear)) or any(read in found for read in inputs_of(step))):
-            found[place] = None
-    return found
-
-
-def _before_encoding(program: Program) -> set[int]:
-    """Steps that have no such form, and all that they read: a projection may come before bins, say."""
-    kept: set[int] = set()
-    for place in reversed(range(len(program.steps))):
-        step = program.steps[place]
-        if place in kept or not isinstance(step, _EXPRESSED):
-            kept |= {place, *inputs_of(step)}
-    return kept
 
 
 @dataclass
@@ -172,7 +146,7 @@ class _Writer:
             return self._call("Sigmoid", block)
         if function == "pair":
             return self._call("Concat", self._call("Sub", self._constant(np.array(1.0)), block), block, axis=1)
-        if function == "softmax":
+        if function in ("softmax", "bayes"):
             return self._call("Softmax", block, axis=1)
         if function == "exp":
             return self._call("Exp", block)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from quarterdeck.accelerated.graph import entries
+from quarterdeck.accelerated.scoring import entries
 from quarterdeck.compiled.batch import Batch
 from quarterdeck.compiled.model import CompiledModel
 from quarterdeck.compiled.model import load as load_compiled

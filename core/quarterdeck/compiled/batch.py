@@ -18,7 +18,7 @@ from quarterdeck.compiled.quick_trees import FEWEST_ROWS, as_searched, quick_tre
 from quarterdeck.compiled.rows import Places
 from quarterdeck.compiled.segments import Columns, Hot, Segment, Segments, Table, width
 from quarterdeck.compiled.trees import Booster
-from quarterdeck.errors import ModelFailed
+from quarterdeck.errors import ValueRefused
 from quarterdeck.schema import Row
 
 _HINT = "Send a value that the model was trained to take."
@@ -53,7 +53,7 @@ class Batch:
         """The last step's block: shape (rows, columns).
 
         Raises:
-            ModelFailed: a row that the model refuses; `extra["row"]` is its place.
+            ValueRefused: a row that the model refuses; `extra["row"]` is its place.
         """
         # Infinities and NaN are the model's business: what they lead to is checked, not warned of.
         with np.errstate(all="ignore"):
@@ -65,7 +65,7 @@ class Batch:
             return scores
 
     def inputs(self, rows: Sequence[Row], place: int) -> Any:
-        """What a step of the program is given: shape (rows, columns); raises `ModelFailed`."""
+        """What a step of the program is given: shape (rows, columns); raises `ValueRefused`."""
         last, node = next((number, node) for number, node in enumerate(self.layout.nodes) if node.place == place)
         with np.errstate(all="ignore"):
             run = Run(self, rows)
@@ -110,7 +110,7 @@ class Run:
         return made
 
     def found(self, source: int) -> Places:
-        """The entry of each row in a lookup; raises `ModelFailed` where one is refused."""
+        """The entry of each row in a lookup; raises `ValueRefused` where one is refused."""
         if source not in self._found:
             self._found[source] = self._look_up(source)
         return self._found[source]
@@ -141,7 +141,7 @@ class Run:
         except (KeyError, TypeError):
             raise self._unknown(source, keys, reading.values(self._rows, read.feature) if read.feature else given) from None
 
-    def _unknown(self, source: int, keys: Any, given: Sequence[Any]) -> ModelFailed:
+    def _unknown(self, source: int, keys: Any, given: Sequence[Any]) -> ValueRefused:
         row = next(row for row, value in enumerate(given) if not _known(keys, value))
         names = sorted(self._batch.layout.source_features(source))
         absent = given[row] is None or given[row] != given[row]
@@ -202,12 +202,12 @@ def parted(segments: Segments, weights: Sequence[float]) -> list[tuple[Segment, 
     return found
 
 
-def refused(names: Sequence[str], what: str, row: int) -> ModelFailed:
+def refused(names: Sequence[str], what: str, row: int) -> ValueRefused:
     """The error of a row that the model does not take."""
     whose = f"Feature {names[0]}" if len(names) == 1 else f"What is computed from {', '.join(names) or 'no feature'}"
     name = names[0] if len(names) == 1 else ""
     kind = "feature" if name else ""
-    return ModelFailed(f"{whose} {what}.", code="value-refused", kind=kind, name=name, hint=_HINT, extra={"row": row})
+    return ValueRefused(f"{whose} {what}.", kind=kind, name=name, hint=_HINT, extra={"row": row, "column": name})
 
 
 def _allowed(entries: Entries[int], refused: set[int]) -> Entries[Any]:

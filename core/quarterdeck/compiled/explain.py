@@ -11,7 +11,7 @@ from quarterdeck.compiled.batch import Batch
 from quarterdeck.compiled.kernels import Block
 from quarterdeck.compiled.program import Linear, Trees
 from quarterdeck.compiled.segments import width
-from quarterdeck.errors import ModelFailed, NotExplainable
+from quarterdeck.errors import NotExplainable, ValueRefused
 from quarterdeck.schema import Label, Row
 
 _HINT = "Ask a model whose features reach its trees or its linear formula one by one."
@@ -49,7 +49,7 @@ class Explainer:
 
         Raises:
             NotExplainable: no step's scores can be split among features; the detail says why.
-            ModelFailed: a row that the model refuses, or contributions that are no numbers.
+            ValueRefused: a row that the model refuses, or whose contributions are no numbers; `extra["row"]` is its place.
         """
         place = self._batch.layout.program.explain
         if self.reason or place is None:
@@ -57,8 +57,11 @@ class Explainer:
         step = self._batch.layout.program.steps[place]
         matrix = self._batch.inputs(rows, place)
         parts, base, raw = self._linear(step, matrix) if isinstance(step, Linear) else self._trees(step, matrix)
-        if not np.isfinite(parts).all():
-            raise ModelFailed("The model gave contributions that are not finite.", hint="Look at the row that was sent.")
+        finite = np.isfinite(parts).all(axis=(1, 2)) & np.isfinite(raw).all(axis=1)
+        if not finite.all():
+            row = int(np.flatnonzero(~finite)[0])
+            said = "The model gave contributions that are not finite."
+            raise ValueRefused(said, hint="Look at the row that was sent.", extra={"row": row, "column": ""})
         return self._named(parts, base, raw)
 
     def _trees(self, step: Any, matrix: Any) -> tuple[Block, Block, Block]:

@@ -28,7 +28,7 @@ from quarterdeck.compiled.program import (
     Quantile,
     Step,
 )
-from quarterdeck.compiled.values import BOUND, EPS, LARGEST_POWER, NEARLY_ZERO, added, exponential, normal
+from quarterdeck.compiled.values import BOUND, EPS, LARGEST_POWER, NEARLY_ZERO, added, bayes, exponential, normal
 
 Block = np.ndarray[Any, np.dtype[np.float64]]
 Kernel = Callable[[Block], Block]
@@ -98,7 +98,7 @@ def whole(step: Step) -> Kernel:
         case Products():
             return partial(_products, step.factors)
         case Normalize():
-            return partial(_normalize, step.norm)
+            return partial(_normalize, step)
         case Link():
             return partial(link, step.function)
         case _:
@@ -143,6 +143,8 @@ def _unwanted(step: Check, block: Block) -> np.ndarray[Any, np.dtype[np.bool_]]:
 def _arithmetic(function: str, by: Block, block: Block) -> Block:
     if function == "fill":
         return np.where(np.isnan(block), by, block)
+    if function == "lift":
+        return np.where((block > 0.0) & (block < by), by, block)
     found: Block = getattr(np, function)(block, by)
     return found
 
@@ -212,13 +214,13 @@ def _products(factors: Sequence[Sequence[int]], block: Block) -> Block:
     return found
 
 
-def _normalize(norm: str, block: Block) -> Block:
-    parts = block * block if norm == "l2" else np.abs(block)
+def _normalize(step: Normalize, block: Block) -> Block:
+    parts = block * block if step.norm == "l2" else np.abs(block)
     total = parts[0]
     for part in parts[1:]:
-        total = np.maximum(total, part) if norm == "max" else total + part
-    total = np.sqrt(total) if norm == "l2" else total
-    return block / np.where(total == 0.0, 1.0, total)
+        total = np.maximum(total, part) if step.norm == "max" else total + part
+    total = np.sqrt(total) if step.norm == "l2" else total
+    return block / np.where(total < step.least, 1.0, total)
 
 
 def link(function: str, block: Block) -> Block:
@@ -233,6 +235,8 @@ def link(function: str, block: Block) -> Block:
         case "softmax":
             # The library's exponential differs from numpy's in last bits, depending on the processor; this one does not.
             return _shares(_exponentials(block - _highest(block)))
+        case "bayes":
+            return np.array([bayes(row) for row in block.T.tolist()]).reshape(block.T.shape).T
         case _:
             total = _total(block)
             with_sum = block / np.where(total == 0.0, 1.0, total)

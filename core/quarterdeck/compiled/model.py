@@ -16,11 +16,11 @@ from quarterdeck.compiled.layout import Unfit, lay_out
 from quarterdeck.compiled.program import PROGRAM_FILE, Program, Trees
 from quarterdeck.compiled.scalar import row_function
 from quarterdeck.compiled.trees import Booster
-from quarterdeck.errors import ModelFailed, PackageRefused
+from quarterdeck.errors import ModelFailed, ValueRefused
 from quarterdeck.manifest import Manifest
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row, Schema
-from quarterdeck.verify import read_verified
+from quarterdeck.verify import read_verified, unloadable
 
 __all__ = ["CompiledModel", "load"]
 
@@ -62,8 +62,9 @@ class CompiledModel:
             rows: valid by the schema. `ColumnRows` are taken column by column.
 
         Raises:
-            ModelFailed: ``value-refused`` naming the feature where the model refuses a row, `extra["row"]` being its place;
-                ``model-failed`` where a score is not finite.
+            ValueRefused: the model refuses a row, or its score is not finite; names the feature where it is a single one,
+                `extra["row"]` is the row's place.
+            ModelFailed: a row that does not fit the schema.
         """
         if len(rows) == 1 and not isinstance(rows, ColumnRows):
             return [self._answer(self.scores(rows[0]))]
@@ -125,7 +126,8 @@ class CompiledModel:
         if not finite.all():
             hint = "Look at the row that was sent, then at the model."
             row = int(np.flatnonzero(~finite)[0])
-            raise ModelFailed("The model answered a number that is not finite.", hint=hint, extra={"row": row})
+            # Golden rows have proven the program: it is this row that it has no answer for.
+            raise ValueRefused("The model answered a number that is not finite.", hint=hint, extra={"row": row, "column": ""})
         return scores
 
 
@@ -142,7 +144,7 @@ def load(manifest: Manifest, folder: Path) -> CompiledModel:
         # One place is enough to mend, and the input stays out of the message.
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise _failed(manifest, PROGRAM_FILE, f"{place}: {first['msg']}") from None
+        raise unloadable(manifest, PROGRAM_FILE, f"{place}: {first['msg']}") from None
     boosters: dict[str, Booster] = {}
     for step in program.steps:
         if isinstance(step, Trees) and step.file not in boosters:
@@ -151,7 +153,7 @@ def load(manifest: Manifest, folder: Path) -> CompiledModel:
         model = CompiledModel(manifest.data_schema, program, boosters)
         _compare(manifest, model)
     except Unfit as error:
-        raise _failed(manifest, PROGRAM_FILE, str(error)) from None
+        raise unloadable(manifest, PROGRAM_FILE, str(error)) from None
     return model
 
 
@@ -172,15 +174,4 @@ def _booster(manifest: Manifest, folder: Path, file: str) -> Booster:
     try:
         return Booster(read_verified(manifest, folder, file))
     except ModelFailed as error:
-        raise _failed(manifest, file, error.detail.rstrip(".")) from error
-
-
-def _failed(manifest: Manifest, place: str, why: str) -> PackageRefused:
-    return PackageRefused(
-        f"{place} of {manifest.model} cannot be loaded: {why}.",
-        code="load-failed",
-        kind="package",
-        name=manifest.model,
-        hint="Build the package again.",
-        extra={"place": place},
-    )
+        raise unloadable(manifest, file, error.detail.rstrip(".")) from error

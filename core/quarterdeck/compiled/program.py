@@ -22,7 +22,7 @@ Function = Literal[
     "abs", "cbrt", "ceil", "cos", "exp", "expm1", "floor", "isnan", "log", "log10", "log1p", "log2", "negative", "reciprocal",
     "rint", "sign", "sin", "sqrt", "square", "tan", "tanh", "float32",
 ]  # fmt: skip
-Arithmetic = Literal["add", "subtract", "multiply", "divide", "minimum", "maximum", "fill"]
+Arithmetic = Literal["add", "subtract", "multiply", "divide", "minimum", "maximum", "fill", "lift"]
 
 
 class Number(Frozen):
@@ -69,7 +69,10 @@ class Take(Frozen):
 
 
 class Arithmetics(Frozen):
-    """Each column with a constant: `block - by`, and so on; `fill` puts the constant in the place of NaN. Same width."""
+    """Each column with a constant: `block - by`, and so on. Same width.
+
+    `fill` puts the constant in the place of NaN, `lift` in that of positive numbers that are smaller.
+    """
 
     op: Literal["arithmetic"] = "arithmetic"
     input: Place
@@ -121,11 +124,12 @@ class Products(Frozen):
 
 
 class Normalize(Frozen):
-    """Each row divided by its norm; rows of zeros stay. Same width."""
+    """Each row divided by its norm. Same width."""
 
     op: Literal["normalize"] = "normalize"
     input: Place
     norm: Literal["l1", "l2", "max"]
+    least: Annotated[float, Field(gt=0)] = Field(5e-324, description="Rows of a smaller norm stay as they are: those of zeros.")
 
 
 class Linear(Frozen):
@@ -155,12 +159,13 @@ class Link(Frozen):
     """From raw scores to probabilities.
 
     `sigmoid`: each column by itself. `pair`: p of one column becomes (1 - p, p). `softmax`: over the row.
-    `normalize`: each row divided by its sum, uniform where that is 0. `exp`: each column.
+    `normalize`: each row divided by its sum, uniform where that is 0. `exp`: each column. `bayes`: as `softmax`, but by way of
+    the sum's logarithm, whose rounding shows where scores are huge.
     """
 
     op: Literal["link"] = "link"
     input: Place
-    function: Literal["sigmoid", "pair", "softmax", "normalize", "exp"]
+    function: Literal["sigmoid", "pair", "softmax", "normalize", "exp", "bayes"]
 
 
 class Interpolate(Frozen):

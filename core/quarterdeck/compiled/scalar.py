@@ -58,6 +58,7 @@ _ARITHMETIC = {
     "minimum": "({1} if ({2} := {0}) > {1} else {2})",
     "maximum": "({1} if ({2} := {0}) < {1} else {2})",
     "fill": "({1} if ({2} := {0}) != {2} else {2})",
+    "lift": "({1} if 0.0 < ({2} := {0}) < {1} else {2})",
 }
 # Exact in plain Python; all others are numpy's own, whose last bits depend on the processor.
 _PLAIN = {
@@ -228,7 +229,7 @@ class _Writer:
             self._line(f"{together}{self._constant(score, 'f')}({self._bytes(step, block)})")
             return names
         given = self._cells(block, floats=True)
-        functions: dict[str, Any] = {"softmax": values.softmax, "normalize": values.shares}
+        functions: dict[str, Any] = {"softmax": values.softmax, "normalize": values.shares, "bayes": values.bayes}
         if isinstance(step, Link) and step.function == "pair":
             second = self._local(given[0])
             return [self._local(f"1.0 - {second}"), second]
@@ -336,7 +337,7 @@ class _Writer:
         if node.step is None:
             return True
         keeps = isinstance(node.step, (Check, Number)) or (
-            isinstance(node.step, Arithmetics) and node.step.function in ("fill", "minimum", "maximum")
+            isinstance(node.step, Arithmetics) and node.step.function in ("fill", "lift", "minimum", "maximum")
         )
         segment, cell = at(node.inputs[0], column) if keeps else (None, 0)
         return isinstance(segment, Columns) and self._may_be_whole(segment.node, segment.places[cell])

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from quarterdeck.compiled import forest
+from quarterdeck.compiled import forest, model_text
 from quarterdeck.errors import ModelFailed, PackageRefused
 
 Numbers = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -53,7 +53,7 @@ class Booster:
         self._fast: list[ctypes.c_void_p] = []
         self._library = library()
         iterations = ctypes.c_int(0)
-        self._call("LGBM_BoosterLoadModelFromString", text, ctypes.byref(iterations), ctypes.byref(self._booster))
+        self._call("LGBM_BoosterLoadModelFromString", model_text.sound(text), ctypes.byref(iterations), ctypes.byref(self._booster))
         self.outputs = self._number("LGBM_BoosterGetNumClasses")
         self.features = self._number("LGBM_BoosterGetNumFeature")
         # In a forest of averages the library averages scores, but neither raw scores nor contributions.

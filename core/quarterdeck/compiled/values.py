@@ -67,6 +67,15 @@ def softmax(values: Sequence[float]) -> list[float]:
     return [power / whole for power in powers]
 
 
+def bayes(values: Sequence[float]) -> list[float]:
+    """One row's shares of e^x as scipy's logsumexp has them: the highest ones apart, the sum's logarithm rounded as they are."""
+    highest = max(values)
+    others = added([0.0, *(math.exp(value - highest) for value in values if value != highest)])
+    count = sum(value == highest for value in values) or math.nan
+    whole = math.log1p(others / count) + math.log(count) + highest
+    return [exponential(value - whole) for value in values]
+
+
 def shares(values: Sequence[float]) -> list[float]:
     """One row divided by its sum, uniform where that is 0."""
     whole = added(values)

@@ -26,6 +26,7 @@ from quarterdeck.schema import Scalar
 _AT_ONCE = 256
 # A node holds what an encoder makes of a feature as one table: this many numbers are 32 MB.
 _CELLS = 4_000_000
+_EXACT = 2**53
 _UNSEEN = "quarterdeck: a category that nobody has"
 Row = list[float | None]
 
@@ -151,11 +152,14 @@ def one_hot(encoder: Any, columns: Sequence[Column], draft: Draft) -> list[Colum
     for column, width, table in zip(columns, asked.widths, asked.tables(), strict=True):
         if not width:
             _nothing_left(encoder, table)
+            # Read all the same: what the encoder refuses to look at is refused.
+            _read(column, draft)
             continue
         if width * len(table.rows) > _CELLS:
             raise NotCompilable(
                 f"OneHotEncoder: {width} columns of one feature are too large a table; `max_categories` bounds them"
             )
+        _told_apart(table, column)
         place = draft.add(_hot(table, width, column, draft), width)
         found += outputs(draft, place, np.dtype(encoder.dtype).name, bool(encoder.sparse_output))
     return found
@@ -166,6 +170,7 @@ def tabled(encoder: Any, columns: Sequence[Column], draft: Draft) -> list[Column
     dtype = np.dtype(getattr(encoder, "dtype", np.float64)).name
     found: list[Column] = []
     for column, table in zip(columns, _Asked(encoder, columns).tables(), strict=True):
+        _told_apart(table, column)
         step = Lookup(rows=table.rows, unseen=table.unseen, missing=table.missing, values=table.values, **_read(column, draft))
         found += outputs(draft, draft.add(step, len(table.rows[0])), dtype)
     return found
@@ -185,6 +190,13 @@ def _hot(table: _Table, width: int, column: Column, draft: Draft) -> Step:
 def _nothing_left(encoder: Any, table: _Table) -> None:
     if table.unseen is None or table.missing is None:
         raise NotCompilable(f"{type(encoder).__name__}: a column of one category is dropped and refuses unseen ones all the same")
+
+
+def _told_apart(table: _Table, column: Column) -> None:
+    # Computed columns are float64, which takes neighbours among the largest whole numbers for one.
+    large = any(isinstance(value, int) and abs(value) >= _EXACT for value in table.values)
+    if large and raw_of(column) is None and column.dtype in ("int64", "uint64"):
+        raise NotCompilable("an encoder gets whole numbers beyond 2^53 that went through another step")
 
 
 def _read(column: Column, draft: Draft) -> dict[str, Any]:
@@ -222,8 +234,8 @@ def _unseen(column: Column, known: Sequence[Scalar]) -> Scalar:
     if isinstance(known[0], str):
         return _UNSEEN
     if raw is not None and raw.type == "boolean":
-        # Where both are known there is no other: what is asked instead will never be used.
-        return next((value for value in (False, True) if value not in known), known[0])
+        # Where both are known there is no other but what an imputer puts among objects.
+        return next((value for value in (False, True) if value not in known), _UNSEEN if column.dtype == "object" else known[0])
     return next(number for number in range(len(known) + 1) if number not in known)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from quarterdeck.compiled.program import Apply, Arithmetics, Check, Lookup, Mean, Products, Take
-from quarterdeck.compiling.blocks import Chain, Transformer, dense, is_number, outputs, raw_of, together
+from quarterdeck.compiling.blocks import Chain, Transformer, checked, dense, is_number, outputs, raw_of, together
 from quarterdeck.compiling.draft import Column, Draft, NotCompilable, Raw, Ref
 from quarterdeck.frames import scalar
 
@@ -26,14 +26,16 @@ def simple(imputer: Any, columns: Sequence[Column], draft: Draft) -> list[Column
         filled = _numbers(imputer, columns, kept, draft)
     if not imputer.add_indicator:
         return filled
-    shown = [_shown(imputer, columns[place], draft) for place in imputer.indicator_.features_]
+    mixed = imputer._fit_dtype.kind == "O"
+    shown = [_shown(imputer, columns[place], draft, mixed) for place in imputer.indicator_.features_]
     return together([*filled, *shown], sparse=False)
 
 
 def indicator(made: Any, columns: Sequence[Column], draft: Draft) -> list[Column]:
     """MissingIndicator."""
     dense(made, columns)
-    shown = [_shown(made, column, draft) for column in columns]
+    mixed = any(column.dtype == "object" or not is_number(column) for column in columns)
+    shown = [_shown(made, column, draft, mixed) for column in columns]
     if made.features == "all":
         return shown
     features = [int(place) for place in made.features_]
@@ -63,7 +65,7 @@ def iterative(imputer: Any, columns: Sequence[Column], draft: Draft) -> list[Col
 
 
 def _numbers(imputer: Any, columns: Sequence[Column], kept: Sequence[int], draft: Draft) -> list[Column]:
-    chain = Chain(columns, draft, nan=_is_nan(imputer.missing_values))
+    given, chain = columns, Chain(columns, draft, nan=_is_nan(imputer.missing_values))
     statistics = [scalar(value) for value in imputer.statistics_[kept].astype(imputer._fill_dtype)]
     # Without a number there is nothing to put there: the column was dropped, or keeps its NaN.
     fill = [value if isinstance(value, (int, float)) else 0.0 for value in statistics]
@@ -71,7 +73,18 @@ def _numbers(imputer: Any, columns: Sequence[Column], kept: Sequence[int], draft
     columns = outputs(draft, place, chain.precision)
     block = draft.block([columns[one] for one in kept])
     filled = Arithmetics(input=block, function="fill", by=[float(value) for value in fill])
-    return outputs(draft, draft.add(filled, len(kept)), chain.precision)
+    return outputs(draft, draft.add(filled, len(kept)), _dtype(imputer, given, chain.precision))
+
+
+def _dtype(imputer: Any, columns: Sequence[Column], precision: str) -> str:
+    """What numbers are after an imputer: whole ones stay so where it reckons nothing."""
+    if imputer.strategy not in ("constant", "most_frequent") or imputer._fit_dtype.kind not in "iu":
+        return precision
+    nullable = any(raw.nullable for raw in map(raw_of, columns) if raw is not None)
+    # With a null, pandas makes floats of them; what that changes it changes for narrow ones.
+    if nullable and imputer._fit_dtype.itemsize < np.dtype(np.int32).itemsize:
+        raise NotCompilable("SimpleImputer: whole numbers that may be null are now of one type, now of another")
+    return str(imputer._fit_dtype)
 
 
 def _filled(imputer: Any, column: Column, statistic: Any, draft: Draft) -> Column:
@@ -106,13 +119,14 @@ def _fed(raw: Raw, missing_values: Any, fill: Any) -> Raw:
     return swapped if raw.is_filled or null is None else replace(swapped, refuses_null=True)
 
 
-def _shown(imputer: Any, column: Column, draft: Draft) -> Column:
-    """1 where the column is missing."""
+def _shown(imputer: Any, column: Column, draft: Draft, mixed: bool) -> Column:
+    """1 where the column is missing; in a `mixed` array, one of objects, infinities pass."""
     raw = raw_of(column)
-    if raw is not None and (column.dtype == "object" or not is_number(column)):
+    # Objects that are numbers are numbers by then, unless text stands beside them.
+    if raw is not None and mixed and (column.dtype == "object" or not is_number(column)):
         return outputs(draft, draft.add(_shown_text(raw, imputer.missing_values), 1), "bool")[0]
-    chain = Chain([column], draft, nan=_is_nan(imputer.missing_values))
-    place = chain.place
+    nan = _is_nan(imputer.missing_values)
+    place = draft.add(Check(input=draft.block([column]), nan=nan, infinite=True), 1) if mixed else checked([column], draft, nan=nan)
     if not _is_nan(imputer.missing_values):
         if not isinstance(imputer.missing_values, (int, float)):
             raise NotCompilable(f"{type(imputer).__name__}: numbers are compared with something that is no number")

@@ -129,7 +129,7 @@ def gaussian(estimator: Any, columns: Sequence[Column], draft: Draft) -> int:
     for mean, variance, prior in zip(estimator.theta_, estimator.var_, estimator.class_prior_, strict=True):
         constant = float(np.log(prior) - 0.5 * np.sum(np.log(2.0 * np.pi * variance)))
         found.append(_squares(place, mean, [_floats(-0.5 / variance)], constant, draft))
-    return probabilities(beside(found, draft), draft)
+    return draft.add(Link(input=beside(found, draft), function="bayes"), len(found))
 
 
 @scoring(QuadraticDiscriminantAnalysis)

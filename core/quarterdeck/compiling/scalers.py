@@ -88,7 +88,9 @@ def normalizer(estimator: Any, columns: Sequence[Column], draft: Draft) -> list[
     """Normalizer."""
     doubles(estimator, columns)
     chain = Chain(columns, draft, nan=False)
-    chain.then(Normalize(input=chain.place, norm=estimator.norm))
+    # In an array scikit-learn takes a norm next to 0 for none at all; in a sparse matrix 0 alone.
+    least = {} if chain.sparse else {"least": 10 * float(np.finfo(np.float64).eps)}
+    chain.then(Normalize(input=chain.place, norm=estimator.norm, **least))
     return chain.columns()
 
 

@@ -15,8 +15,8 @@ from quarterdeck.compiling.draft import NotCompilable
 
 # Bits of LightGBM's `decision_type`: categories, the side of what is missing, and that NaN is what is missing.
 _CATEGORICAL, _DEFAULT_LEFT, _NAN = 1, 2, 8
-# LightGBM reads smaller numbers as 0: a threshold among them would part rows that it cannot tell apart.
-_ZERO = 1e-35
+LEAST = float(np.nextafter(np.float32(1e-35), np.float32(1)))
+"""The smallest float32 that LightGBM does not read as 0: a threshold below would part rows that it cannot tell apart."""
 _BITS = 32
 
 
@@ -94,7 +94,7 @@ def _tree(number: int, tree: Tree) -> str:
 def _nodes(tree: Tree, leaf: Any) -> list[str]:
     inner = ~leaf
     threshold = tree.threshold.astype(np.float64)
-    if np.any((np.abs(threshold[inner]) < _ZERO) & (threshold[inner] != 0)):
+    if np.any((np.abs(threshold[inner]) < LEAST) & (threshold[inner] != 0)):
         raise NotCompilable("a threshold is too small for LightGBM's library to tell from 0")
     # LightGBM counts inner nodes and leaves apart, and marks leaves by their complement.
     number = np.where(leaf, ~(np.cumsum(leaf) - 1), np.cumsum(inner) - 1)

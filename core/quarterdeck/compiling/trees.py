@@ -20,11 +20,11 @@ from sklearn.ensemble import (
 )
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
-from quarterdeck.compiled.program import Arithmetics, Bins, Link, Lookup, Trees
+from quarterdeck.compiled.program import Apply, Arithmetics, Bins, Link, Lookup, Trees
 from quarterdeck.compiling.draft import Column, Draft, NotCompilable, Raw, Ref
 from quarterdeck.compiling.encoders import tabled
 from quarterdeck.compiling.registry import checked, deciding, nudged, pair, probabilities, scoring
-from quarterdeck.compiling.tree_text import Tree, constant, text
+from quarterdeck.compiling.tree_text import LEAST, Tree, constant, text
 from quarterdeck.infer import booster_task
 from quarterdeck.schema import Scalar
 
@@ -225,10 +225,26 @@ def _encoded(estimator: Any, columns: Sequence[Column], draft: Draft) -> list[Co
 def _trees(rounds: Sequence[Sequence[Tree]], block: int, draft: Draft, *, float32: bool = False, average: bool = False) -> int:
     name, outputs = f"trees-{len(draft.files)}.txt", len(rounds[0])
     draft.files[name] = text(rounds, draft.widths[block], average=average)
+    block = _lifted(rounds, block, draft, float32=float32)
     precision: Any = "float32" if float32 else "float64"
     # Texts without an objective transform nothing, but LightGBM divides averages only where it is asked for answers.
     step = Trees(input=block, file=name, outputs=outputs, precision=precision, transform=average)
     return draft.add(step, outputs)
+
+
+def _lifted(rounds: Sequence[Sequence[Tree]], block: int, draft: Draft, *, float32: bool) -> int:
+    """The block with the smallest positive numbers lifted above what LightGBM takes for 0, where a threshold of 0 parts them."""
+    trees = [tree for one in rounds for tree in one]
+    parted = {int(feature) for tree in trees for feature in tree.feature[(tree.left >= 0) & (tree.threshold == 0)]}
+    columns = [place for place in range(draft.widths[block]) if place in parted]
+    if not columns:
+        return block
+    chosen = draft.block([Column("", Ref(block, place)) for place in columns])
+    # Rounded first: what float32 takes for 0 is 0.
+    rounded = draft.add(Apply(input=chosen, function="float32"), len(columns)) if float32 else chosen
+    lifted = draft.add(Arithmetics(input=rounded, function="lift", by=[LEAST] * len(columns)), len(columns))
+    places = dict(zip(columns, draft.columns(lifted), strict=True))
+    return draft.block([places.get(place, Column("", Ref(block, place))) for place in range(draft.widths[block])])
 
 
 def _leaves(member: Any) -> Any:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quarterdeck.compiled import model as compiled
 from quarterdeck.errors import PackageRefused
 from quarterdeck.manifest import Form, Manifest
 from quarterdeck.model import Model
@@ -67,7 +66,10 @@ def load(manifest: Manifest, folder: Path, *, allow_code: bool, accelerator: Acc
         from quarterdeck.accelerated import model as accelerated
 
         return accelerated.load(manifest, folder, accelerator)
+    # numpy is imported by whoever loads a model, not by every command that reads a manifest.
     if manifest.form == "compiled":
+        from quarterdeck.compiled import model as compiled
+
         return compiled.load(manifest, folder)
     if manifest.form == "python":
         from quarterdeck.forms import python_code

@@ -22,16 +22,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 from pydantic import Field, ValidationError
 
 from quarterdeck.column_rows import ColumnRows
-from quarterdeck.errors import ModelFailed, PackageRefused
+from quarterdeck.errors import ModelFailed
 from quarterdeck.manifest import Manifest
 from quarterdeck.records import Answer
 from quarterdeck.schema import Frozen, Row, Schema
-from quarterdeck.scored import Scored, places_of
-from quarterdeck.verify import read_verified
+from quarterdeck.scored import Scored, numbers_of, places_of
+from quarterdeck.verify import read_verified, unloadable
 
 CODE_FOLDER = "code"
 ENTRY_FILE = "entry.json"
@@ -55,7 +54,7 @@ def load(manifest: Manifest, folder: Path) -> CodeModel:
     try:
         entry = Entry.model_validate_json(read_verified(manifest, folder, ENTRY_FILE))
     except ValidationError:
-        raise _failed(manifest, ENTRY_FILE, "it names no entry point") from None
+        raise unloadable(manifest, ENTRY_FILE, "it names no entry point") from None
     here = folder / CODE_FOLDER
     prefix = f"{CODE_FOLDER}/"
     paths = [file.path for file in manifest.files if file.path.startswith(prefix) and file.path.endswith(".py")]
@@ -67,9 +66,9 @@ def load(manifest: Manifest, folder: Path) -> CodeModel:
         raise
     # Whatever the package's code raises, an exit of its own included, the package is what failed.
     except BaseException as error:
-        raise _failed(manifest, entry.entry_point, f"it raised {type(error).__name__}") from error
+        raise unloadable(manifest, entry.entry_point, f"it raised {type(error).__name__}") from error
     if not callable(getattr(model, "predict", None)):
-        raise _failed(manifest, entry.entry_point, "what it gives has no predict method")
+        raise unloadable(manifest, entry.entry_point, "what it gives has no predict method")
     return CodeModel(manifest.data_schema, model)
 
 
@@ -107,10 +106,10 @@ class CodeModel:
         if len(found) != count:
             raise ModelFailed(f"The model answered {len(found)} rows for {count}.", hint=_SHOULD)
         if self._schema.task == "regression":
-            return Scored.checked(_array(found, (count,)).reshape(count, 1))
+            return Scored.checked(numbers_of(found, (count,), _SHOULD).reshape(count, 1))
         if any(isinstance(answer, Mapping) for answer in found):
             return self._named(found)
-        scores = _array(found, (count, len(self._schema.classes)))
+        scores = numbers_of(found, (count, len(self._schema.classes)), _SHOULD)
         return Scored.checked(scores, scores.argmax(axis=1))
 
     def _named(self, found: Iterable[Any]) -> Scored:
@@ -127,7 +126,7 @@ class CodeModel:
                 raise ModelFailed("The model answered a row without a score for each class.", hint=_SHOULD)
             scores.append(row)
             labels.append(answer.get("prediction"))
-        checked = _array(scores, (len(scores), len(classes)))
+        checked = numbers_of(scores, (len(scores), len(classes)), _SHOULD)
         highest = checked.argmax(axis=1).tolist()
         chosen = [classes[place] if label is None else label for label, place in zip(labels, highest, strict=True)]
         return Scored.checked(checked, places_of(chosen, self._schema))
@@ -192,26 +191,3 @@ def _module(path: str) -> str:
     """The dotted name of a file."""
     parts = path.removesuffix(".py").split("/")
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def _array(found: Any, shape: tuple[int, ...]) -> Any:
-    try:
-        numbers = np.asarray(found, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ModelFailed("The model answered something that is not numbers.", hint=_SHOULD) from None
-    if numbers.shape == (*shape, 1):
-        numbers = numbers.reshape(shape)
-    if numbers.shape != shape:
-        raise ModelFailed(f"The model answered an array of shape {numbers.shape} instead of {shape}.", hint=_SHOULD)
-    return numbers
-
-
-def _failed(manifest: Manifest, place: str, why: str) -> PackageRefused:
-    return PackageRefused(
-        f"{place} of {manifest.model} cannot be loaded: {why}.",
-        code="load-failed",
-        kind="package",
-        name=manifest.model,
-        hint="Build the package again.",
-        extra={"place": place},
-    )

@@ -18,8 +18,8 @@ from quarterdeck.frames import COLUMNS_FILE, Columns, Framing, frame_of, scalar
 from quarterdeck.manifest import Form, Manifest
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row, Schema
-from quarterdeck.scored import Scored, places_of
-from quarterdeck.verify import read_verified
+from quarterdeck.scored import Scored, numbers_of, places_of
+from quarterdeck.verify import read_verified, unloadable
 
 MODEL_FILES: dict[Form, str] = {"skops": skops_zip.MODEL_FILE, "joblib": "model.joblib"}
 
@@ -37,12 +37,12 @@ def load(manifest: Manifest, folder: Path) -> EstimatorModel:
     except PackageRefused:
         raise
     except ModelFailed as error:
-        raise _failed(manifest, COLUMNS_FILE, error.detail.rstrip(".")) from error
+        raise unloadable(manifest, COLUMNS_FILE, error.detail.rstrip(".")) from error
     except ValidationError:
-        raise _failed(manifest, COLUMNS_FILE, "it does not describe columns") from None
+        raise unloadable(manifest, COLUMNS_FILE, "it does not describe columns") from None
     except Exception as error:
         # Whatever a damaged or foreign object raises while it is put together, the package is what failed.
-        raise _failed(manifest, path, type(error).__name__) from error
+        raise unloadable(manifest, path, type(error).__name__) from error
 
 
 class EstimatorModel:
@@ -85,8 +85,8 @@ def scored(schema: Schema, columns: Columns, estimator: Any, frame: Any) -> Scor
     data = frame.to_numpy() if columns.container == "array" else frame
     count = len(frame)
     if schema.task == "regression":
-        return Scored.checked(_numbers(_ask(estimator, "predict", data), (count,)).reshape(count, 1))
-    scores = _numbers(_ask(estimator, "predict_proba", data), (count, len(schema.classes)))
+        return Scored.checked(numbers_of(_ask(estimator, "predict", data), (count,), _ORIGINAL).reshape(count, 1))
+    scores = numbers_of(_ask(estimator, "predict_proba", data), (count, len(schema.classes)), _ORIGINAL)
     if columns.labels == "scores":
         return Scored.checked(scores, scores.argmax(axis=1))
     # Asking twice doubles the time, so it is done only for models whose labels are not those of the highest score.
@@ -102,29 +102,5 @@ def _ask(estimator: Any, method: str, data: Any) -> Any:
         raise ModelFailed(f"The model raised {type(error).__name__}.", hint=_ORIGINAL) from error
 
 
-def _numbers(found: Any, shape: tuple[int, ...]) -> Any:
-    try:
-        numbers = np.asarray(found, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ModelFailed("The model answered something that is not numbers.", hint=_ORIGINAL) from None
-    # A regressor that was fitted to a column instead of a row of targets answers one.
-    if numbers.shape == (*shape, 1):
-        numbers = numbers.reshape(shape)
-    if numbers.shape != shape:
-        raise ModelFailed(f"The model answered an array of shape {numbers.shape} instead of {shape}.", hint=_ORIGINAL)
-    return numbers
-
-
 def _estimator(form: Form, data: bytes) -> Any:
     return skops_zip.loads(data) if form == "skops" else joblib.load(io.BytesIO(data))
-
-
-def _failed(manifest: Manifest, place: str, why: str) -> PackageRefused:
-    return PackageRefused(
-        f"{place} of {manifest.model} cannot be loaded: {why}.",
-        code="load-failed",
-        kind="package",
-        name=manifest.model,
-        hint="Build the package again.",
-        extra={"place": place},
-    )
