@@ -37,7 +37,7 @@ generate: setup ## Write the reference pages of docs/ anew from the code
 console-picture: setup ## Take docs/images/console.png from a running demo
 	@$(python) -m tools.console_picture .demo/run
 
-campaigns: setup ## The long ones: swaps under load, kill -9, tampering, a sick challenger
+campaigns: setup ## The long ones: swaps under load, kill -9, tampering, bad input, a sick challenger
 	@tools/s3server/build >/dev/null
 	@tools/campaigns
 

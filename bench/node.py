@@ -90,7 +90,9 @@ def variables_of(port: int, **settings: Any) -> dict[str, str]:
     told = {"node": NODE, "role": "main", "host": "127.0.0.1", "port": port, **settings}
     # A package that runs code finds its classes in this checkout.
     paths = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)])
-    return {f"QUARTERDECK_{name.upper()}": str(value) for name, value in told.items()} | {"PYTHONPATH": paths}
+    # As users start it: with the bytecode of the first start at hand in the second, whatever this shell says.
+    python = {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": ""}
+    return {f"QUARTERDECK_{name.upper()}": str(value) for name, value in told.items()} | python
 
 
 def dropped_records(url: str) -> int:

@@ -118,6 +118,12 @@ class Link(asyncio.Protocol):
         """Part of asyncio.Protocol."""
         self._fail("challenger-disconnected", "The challenger node closed the connection.")
 
+    def on_message_begin(self) -> None:
+        """Part of the parser's protocol: a second answer to one question, whose rest would be taken for the next one's."""
+        if self._waiter is None or self._waiter.done():
+            self._keep = False
+            self.close()
+
     def on_body(self, data: bytes) -> None:
         """Part of the parser's protocol."""
         if len(self._body) + len(data) > self._limit:

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic_core import to_json
 
 from quarterdeck.column_rows import ColumnRows
-from quarterdeck.errors import ModelFailed, NotFound, NotReady, Overloaded
+from quarterdeck.errors import ModelFailed, NotFound, NotReady, Overloaded, ValueRefused
 from quarterdeck.manifest import Manifest
 from quarterdeck.plan import DeploymentPlan, VersionRef
 from quarterdeck.records import Answer, Stamp
@@ -260,7 +260,7 @@ class Predictor:
             text: the rows as the JSON text of an array, where the door has it: records and mirrors take it as it is.
 
         Raises:
-            ModelFailed: none of the rows is answered; nothing is recorded.
+            ModelFailed: none of the rows is answered; nothing is recorded. ValueRefused is no failure of the version.
             Overloaded: shed before any work.
         """
         found = self.answered(snapshot, rows, context, text)
@@ -273,8 +273,10 @@ class Predictor:
             # One row that is still not answered has failed, and only the runtime can say why.
             ask = _scored if resident.scoring is not None and len(rows) > 1 else _asked
             answers = await ask(resident, rows, context.deadline)
-        except ModelFailed:
-            self._count(snapshot).failed += len(rows)
+        except ModelFailed as error:
+            # What a model refuses is its caller's matter; a challenger's refusal is a difference to main all the same.
+            if not isinstance(error, ValueRefused) or snapshot.plan.role == "challenger":
+                self._count(snapshot).failed += len(rows)
             raise
         finally:
             resident.users -= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -113,7 +113,7 @@ def test_who_may_do_what(node: LocalNode, mode: str, secret: str) -> None:
     assert ask(node, f"/mirror/{mode}", secret) == MIRROR[secret]
 
 
-SCHEMES = {
+SCHEMES: dict[str, Callable[[str], dict[str, str]]] = {
     "Bearer": lambda secret: {"authorization": f"Bearer {secret}"},
     "bearer": lambda secret: {"authorization": f"bearer  {secret}"},
     "Basic": lambda secret: {"authorization": "Basic " + b64encode(f"{secret}:".encode()).decode()},

@@ -130,6 +130,31 @@ def test_a_model_that_leaks_with_every_request_is_replaced_when_it_has_used_up_i
     assert calm(node)
 
 
+def test_a_model_that_cannot_be_started_again_is_tried_again_with_the_next_request(tmp_path: Path) -> None:
+    """While it cannot, everybody is told so; as soon as it can, the next request is answered, and nobody had to say anything."""
+    broken = tmp_path / "broken"
+    text = UNRULY.replace("def load(folder):", f"def load(folder):\n    if os.path.exists({str(broken)!r}): raise OSError")
+    with local_node(tmp_path / "node", model_bytes=MEMORY) as node:
+        node.serves(deployment(node.holds(with_code(unruly(), text), 1), name="unruly"))
+        broken.touch()
+        with ThreadPoolExecutor(8) as pool:
+            numbers = [DIES, *range(7)]
+            answers = list(pool.map(lambda number: node.predict({"number": float(number)}, "unruly", **PATIENT), numbers))
+        assert answers[0].json()["code"] == "model-died"
+        assert {answer.json().get("code", "answered") for answer in answers} <= {"model-died", "answered"}
+        refused = node.predict({"number": 4.0}, "unruly", **PATIENT)
+        assert (refused.status_code, refused.json()["code"]) == (500, "model-died")
+        assert "OSError" in refused.json()["detail"]
+        broken.unlink()
+        assert node.predict({"number": 4.0}, "unruly", **PATIENT).json()["predictions"] == [{"prediction": 8.0}]
+
+
+def test_a_large_request_is_taken_by_a_model_process(node: LocalNode) -> None:
+    """A thousand rows in one question, each with its own answer."""
+    rows = [{"number": 1e300 + number} for number in range(1_000)]
+    assert node.predict(rows, "unruly", **PATIENT).json()["predictions"] == [{"prediction": 2e300}] * 1_000
+
+
 def test_what_a_model_started_ends_with_it(node: LocalNode) -> None:
     """A process that it left behind does not outlive it, even where it dies by itself."""
     before = pid(node)

@@ -193,6 +193,7 @@ CSV_BAD: dict[str, tuple[bytes, int, str]] = {
     "null where none may be": (_line(distance=""), 422, "distance"),
     "NaN where no null may be": (_line(distance="NaN"), 422, "distance"),
     "1,001 rows": (csv_text(SCHEMA, [GOOD] * 1_001), 413, ""),
+    "a text of 140,000 characters": (_line(carrier="x" * 140_000), 422, "carrier"),
     "a million empty cells": (b"," * 1_000_001, 413, ""),
 }
 

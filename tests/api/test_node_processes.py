@@ -10,8 +10,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
+from quarterdeck.build import BuiltPackage, package
 from quarterdeck.errors import ModelFailed
 from quarterdeck_node.runtimes import Budget
 from quarterdeck_node.runtimes.inprocess import InProcess
@@ -162,3 +169,27 @@ def test_a_slow_compiled_model_leaves_the_event_loop(tmp_path: Path, seconds: fl
         node.serves(deployment(node.holds(encoding(3), 1)))
         assert isinstance(node.node.predictor.slots["numbers"].versions[1].runtime, kind)
         assert node.predict([{"number": 1.0}, {"number": 2.0}]).json()["predictions"] == [{"prediction": 3.0}] * 2
+
+
+def refusing() -> BuiltPackage:
+    """A compiled model that knows two cities and overflows at the largest numbers."""
+    X = pd.DataFrame({"km": np.linspace(1.0, 40.0, 40), "city": ["Bern", "Riga"] * 20})
+    y = pd.Series(X.km * 50.0 + (X.city == "Riga"), name="minutes")
+    columns = make_column_transformer((OneHotEncoder(handle_unknown="error"), ["city"]), remainder="passthrough")
+    return package(make_pipeline(columns, LinearRegression()).fit(X, y), X, y, name="numbers", form="compiled")
+
+
+@pytest.mark.parametrize("seconds", [60.0, 0.0], ids=["in the loop", "in a process"])
+def test_what_a_compiled_model_refuses_is_the_callers_matter(tmp_path: Path, seconds: float) -> None:
+    """422 wherever the model runs, with row and feature and without the value; no failure, no record."""
+    good = {"km": 2.0, "city": "Bern"}
+    with local_node(tmp_path, loop_seconds=seconds) as node:
+        node.serves(deployment(node.holds(refusing(), 1)))
+        for bad, column in (({**good, "city": "Oslo"}, "city"), ({**good, "km": 1.7e308}, "")):
+            for rows, row in (([bad], 0), ([good, good, bad], 2)):
+                refused = node.predict(rows)
+                said = refused.json()
+                assert (refused.status_code, said["code"], said["row"], said["column"]) == (422, "value-refused", row, column)
+                assert "Oslo" not in refused.text
+        assert node.report().spool_rows == 0
+        assert node.predict(good).status_code == 200

@@ -26,6 +26,7 @@ from quarterdeck_node.grpc_door import open_inference_pb2 as pb
 from tests.nodes import deployment, encoding, touchy
 from tests.plan_server import TOKEN, PlanServer, plan_server
 from tests.support import ROOT, eventually, free_port
+from tests.touchy import HANGS
 
 PATHS = os.pathsep.join(str(ROOT / folder) for folder in ("core", "api_node", "."))
 
@@ -252,6 +253,21 @@ def test_serve_and_its_model_processes_end_with_their_lifeline(parts: tuple[Path
         [worker] = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text().split()
         os.close(writing)
         assert node.process.wait(10) != 0
+        eventually(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def test_kill_9_ends_a_model_process_in_the_middle_of_its_work(parts: tuple[Path, PlanServer, list[DeploymentPlan]]) -> None:
+    """Nobody is left to end it: the kernel does, whatever the model is at."""
+    folder, _, (*_, odd) = parts
+    (folder / "plan.json").write_bytes(plan(folder, 14, odd).model_dump_json().encode())
+    with served(folder) as node, ThreadPoolExecutor(1) as pool:
+        node.ready()
+        [worker] = Path(f"/proc/{node.process.pid}/task/{node.process.pid}/children").read_text().split()
+        asked = pool.submit(node.client.post, "/deployments/touchy/predict", json={"number": HANGS})
+        # The scrape is one itself.
+        eventually(lambda: "quarterdeck_inflight_requests 2.0" in httpx.get(f"http://127.0.0.1:{node.port}/metrics").text)
+        node.process.kill()
+        assert isinstance(asked.exception(), httpx.HTTPError)
         eventually(lambda: not Path(f"/proc/{worker}").exists())
 
 

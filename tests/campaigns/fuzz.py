@@ -75,6 +75,7 @@ def good() -> list[Request]:
     typed = {"distance": "FP64", "hour": "INT64", "holiday": "BOOL", "carrier": "BYTES", "wind": "FP64"}
     tensors = [{"name": name, "shape": [1], "datatype": typed[name], "data": [value]} for name, value in ROW.items()]
     split = {"columns": list(ROW), "data": [list(ROW.values())]}
+    columns = {name: [value] for name, value in ROW.items()}
     csv = (",".join(ROW) + "\n512.5,7,true,B6,3.25\n").encode()
     plain = f"/deployments/{NAME}/predict"
     documents: list[tuple[str, Any]] = [
@@ -84,10 +85,13 @@ def good() -> list[Request]:
         (f"/v2/models/{NAME}/infer", {"id": "1", "inputs": tensors, "outputs": [{"name": "scores"}]}),
         (f"/v2/models/{NAME}/versions/1/infer", {"inputs": tensors}),
         (f"/v1/models/{NAME}:predict", {"instances": [ROW]}),
-        (f"/v1/models/{NAME}/versions/1:predict", {"inputs": {name: [value] for name, value in ROW.items()}}),
+        (f"/v1/models/{NAME}/versions/1:predict", {"inputs": columns}),
+        (f"/v1/models/{NAME}/labels/main:predict", {"instances": [list(ROW.values())], "signature_name": "scores"}),
+        (f"/v1/models/{NAME}:explain", {"instances": [{**ROW, "carrier": {"b64": "QjY="}}]}),
         ("/invocations", {"dataframe_split": split}),
+        ("/invocations", {"inputs": columns, "params": {"predict_method": "predict_proba"}}),
         ("/invocations", {"dataframe_records": [ROW]}),
-        (f"/public/api/v1/{NAME}/{NAME}/predict", {"features": ROW, "explanations": {"enabled": False, "method": None}}),
+        (f"/public/api/v1/{NAME}/{NAME}/predict", {"features": ROW, "explanations": {"enabled": True, "method": None}}),
         (f"/public/api/v1/{NAME}/{NAME}/predict-multi", {"items": [{"features": ROW}]}),
     ]
     found = [Request("POST", path, {"content-type": "application/json"}, json.dumps(body).encode()) for path, body in documents]

@@ -12,7 +12,7 @@ import json
 import random
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -97,8 +97,9 @@ def table(chance: random.Random, body: bytes) -> bytes:
         if chance.random() < 0.1:
             chance.shuffle(lines)
     out = io.StringIO()
-    dialect = {"delimiter": chance.choice(",,,,;\t"), "lineterminator": chance.choice(("\r\n", "\n", "\r", "\n\n"))}
-    csv.writer(out, quoting=chance.choice((csv.QUOTE_MINIMAL, csv.QUOTE_ALL)), **dialect).writerows(lines)
+    sign, end = chance.choice(",,,,;\t"), chance.choice(("\r\n", "\n", "\r", "\n\n"))
+    quoting: Literal[0, 1] = csv.QUOTE_MINIMAL if chance.random() < 0.5 else csv.QUOTE_ALL
+    csv.writer(out, delimiter=sign, lineterminator=end, quoting=quoting).writerows(lines)
     mark = chance.choice(("utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16"))
     return out.getvalue().encode(mark, errors="surrogatepass")
 

@@ -27,7 +27,8 @@ def system(tmp_path: Path) -> Iterator[LocalSystem]:
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     """The one system of all tests that need none for themselves; they leave it as healthy as they found it."""
     with (
-        LocalSystem(tmp_path_factory.mktemp("shared"), ship_seconds=0.2) as started,
+        # Each scrape is made anew: tests ask for what they have just changed.
+        LocalSystem(tmp_path_factory.mktemp("shared"), ship_seconds=0.2, environ={"QUARTERDECK_METRICS_SECONDS": "0"}) as started,
         started.client() as client,
         httpx.Client(base_url=started.main_url, trust_env=False, timeout=30) as http,
     ):

@@ -320,7 +320,7 @@ def test_what_is_legal_is_answered_alike_by_every_door(doors: Shared, change: Ro
     assert outputs(inferred.json())["scores"] == list(expected["scores"].values())
 
 
-@pytest.mark.parametrize("place", ["//", "/predict", "/deployments/doors-none/predict", "/deployments/Doors-Binary/predict",
+@pytest.mark.parametrize("place", ["/nowhere", "/predict", "/deployments/doors-none/predict", "/deployments/Doors-Binary/predict",
     "/deployments/doors-binary/predict/", "/deployments//predict", "/v2/models/doors-none/infer",
     "/v2/models/doors-binary/versions/x/infer", "/v2/models/doors-binary/infer/more", "/api/deployments"])  # fmt: skip
 def test_unknown_places_are_not_found(doors: Shared, place: str) -> None:

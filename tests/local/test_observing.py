@@ -166,7 +166,7 @@ def test_the_nodes_figures_agree_with_what_was_sent(shared: Shared) -> None:
     expected = {("plain", "ok"): 5, ("oip", "ok"): 1, ("form", "ok"): 1, ("plain", "rejected"): 4}
     assert requests == {pair: expected.get(pair, 0) for pair in requests}
     assert count("quarterdeck_rows_total", **of) == 1 + 2 + 3 + 4 + 5 + 2 + 1
-    assert count("quarterdeck_request_duration_seconds_count", **of) == 11
+    assert count("quarterdeck_request_duration_seconds_count", **of, phase="total") == 11
     for what, earlier in before.items():
         assert count("quarterdeck_rejections_total", reason=what) == earlier + 1, what
     assert count("quarterdeck_records_total", kind="main") == recorded + 18
@@ -205,7 +205,7 @@ def test_every_program_speaks_prometheus(shared: Shared, who: str) -> None:
     families = list(text_string_to_metric_families(answer.text))
     assert families
     labels = {label for family in families for one in family.samples for label in one.labels}
-    known = {"deployment", "stage", "role", "version", "protocol", "outcome", "le", "kind", "reason", "model", "digest"}
+    known = {"deployment", "stage", "role", "version", "protocol", "outcome", "le", "kind", "reason", "model", "digest", "phase"}
     assert labels <= known | {"revision", "result", "node"}
     for family in families:
         assert family.name.startswith("quarterdeck_")

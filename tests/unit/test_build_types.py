@@ -123,6 +123,9 @@ def test_a_bare_array_takes_the_boosters_names_or_numbers() -> None:
     """As many names as columns, or a refusal that counts both."""
     assert list(frame_from(np.zeros((2, 2)), ["x", "y"]).columns) == ["x", "y"]
     assert list(frame_from([[1, 2]]).columns) == ["column_0", "column_1"]
+    objects = frame_from(np.array([["a", 1.5], [None, 2.5]], dtype=object))
+    assert objects.iloc[1, 0] is None
+    assert [str(dtype) for dtype in objects.dtypes] == ["object", "object"]
     with pytest.raises(InvalidInput, match="3 columns, the model 2 features"):
         frame_from(np.zeros((2, 3)), ["x", "y"])
 

@@ -144,6 +144,7 @@ def test_an_empty_success_is_none() -> None:
         (503, b"{}", errors.NotReady),
         (503, b'{"code": "overloaded"}', errors.Overloaded),
         (500, b'{"code": "model-failed"}', errors.ModelFailed),
+        (422, b'{"code": "value-refused"}', errors.ValueRefused),
         (422, b'{"code": "golden-mismatch"}', errors.PackageRefused),
         (500, b"{}", QuarterdeckError),
         (418, b"null", QuarterdeckError),

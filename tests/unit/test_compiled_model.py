@@ -393,6 +393,9 @@ def test_only_trees_and_linear_steps_can_be_explained() -> None:
     for place in (0, 5):
         with pytest.raises(Unfit, match="explains a step"):
             program_model([HOUR], explain=place)
+    aside = Linear(input=0, weights=[[1.0]], bias=[0.0])
+    with pytest.raises(Unfit, match="its scores do not come from"):
+        program_model([HOUR, aside, Take(parts=[(0, 0)])], explain=1)
 
 
 def written(folder: Path, changes: Mapping[str, bytes] | None = None) -> Manifest:
@@ -427,7 +430,7 @@ def test_a_package_is_loaded_from_its_files(tmp_path: Path) -> None:
         ({"program.json": b"{}"}, "program.json", "steps: Field required"),
         ({"program.json": b'{"steps":[{"op":"take","parts":[[0,0]]}]}'}, "program.json", "not before it"),
         ({"program.json": b'{"steps":[{"op":"number","feature":"nobody"}]}'}, "program.json", "reads nobody"),
-        ({"trees-0.txt": b"tree\n"}, "trees-0.txt", "LoadModelFromString failed"),
+        ({"trees-0.txt": b"tree\n"}, "trees-0.txt", "it has no trees"),
         ({"program.json": b'{"steps":[{"op":"lookup","feature":"carrier","values":[],"rows":[]}]}'}, "program.json", "widths"),
     ],
     ids=["empty", "backwards", "unknown feature", "no trees", "no rows"],
@@ -448,7 +451,7 @@ def test_files_that_were_changed_are_not_loaded(tmp_path: Path) -> None:
     assert refused.value.code == "digest-mismatch"
 
 
-FOREIGN = ["pandas", "sklearn", "scipy", "pyarrow", "boto3", "lightgbm", "skops", "joblib"]
+FOREIGN = ["pandas", "sklearn", "scipy", "pyarrow", "boto3", "lightgbm", "skops", "joblib", "onnx", "onnxruntime", "grpc"]
 ASK = """
 import json, sys
 from pathlib import Path

@@ -163,8 +163,8 @@ def test_contributions_and_the_expected_score_add_up(kind: str) -> None:
 
 @pytest.mark.parametrize("text", [b"", b"tree\nversion=v4\n"], ids=["empty", "head only"])
 def test_text_that_is_no_model_is_refused(text: bytes) -> None:
-    """The C library's refusal becomes an error with a name."""
-    with pytest.raises(ModelFailed, match="LoadModelFromString failed"):
+    """An error with a name, before the C library sees it."""
+    with pytest.raises(ModelFailed, match="not as LightGBM writes it: it has no trees"):
         Booster(text)
 
 

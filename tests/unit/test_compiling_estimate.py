@@ -64,6 +64,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier
 
+from quarterdeck.column_rows import ColumnRows
 from quarterdeck.compiled.model import CompiledModel
 from quarterdeck.compiled.trees import Booster
 from quarterdeck.compiling.draft import NotCompilable
@@ -310,6 +311,31 @@ def test_an_even_chance_is_the_second_class_of_gradient_boosting() -> None:
     assert apart(pair, [{"a": float(value)} for value in range(3)])[0] == 0
 
 
+@pytest.mark.parametrize(
+    "model",
+    [DecisionTreeRegressor(), RandomForestRegressor(3, random_state=0), HistGradientBoostingRegressor(min_samples_leaf=1)],
+    ids=str,
+)
+def test_numbers_next_to_zero_are_told_from_it(model: Any) -> None:
+    """LightGBM reads numbers up to 1e-35 as 0; a threshold of 0 parts them all the same."""
+    X = pd.DataFrame({"a": [-1.0, 1.0] * 20, "b": np.arange(40.0)})
+    pair = Pair(clone(model).fit(X, X["a"]), X)
+    values = [0.0, -0.0, 5e-324, 7e-46, 8e-46, 1e-39, 1e-36, 1e-35, 1.0000001e-35, -1e-36, -5e-324]
+    rows: list[Row] = [{"a": value, "b": 3.0} for value in values]
+    assert len({answer.prediction for answer in pair.original(rows)}) > 1
+    assert apart(pair, rows * 5)[1] == 0
+    assert [pair.compiled.scores(row)[0] for row in rows] == [answer.prediction for answer in pair.original(rows)]
+
+
+def test_rounding_of_huge_scores_is_that_of_naive_bayes() -> None:
+    """Far from all classes its probabilities do not add up to 1, and neither do ours."""
+    X = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0] * 5})
+    pair = Pair(GaussianNB().fit(X, [0, 1, 2] * 10), X)
+    rows: list[Row] = [{"a": value} for value in (1e39, -1e39, 1e6, 3.5)]
+    assert sum(pair.original(rows)[0].scores) > 2.9
+    assert apart(pair, rows) == (0, 0)
+
+
 def with_gaps(rows: int, seed: int) -> pd.DataFrame:
     """A table whose numbers, texts and categories are absent now and then."""
     random = np.random.default_rng(seed)
@@ -432,8 +458,14 @@ def softmax(raw: Any) -> Any:
 def test_single_tree_and_linear_steps_are_explained(model: Any, task: str, link: Any) -> None:
     """Contributions and their base add up to the raw score, which the link turns into the scores."""
     pair = fitted(model, task)
-    rows = rows_of(table(200, 1)[NAMES])
+    frame = table(1000, 1)[NAMES]
+    rows = rows_of(frame)
     explained = pair.compiled.explain(rows)
+    columns = ColumnRows({name: frame[name].to_numpy(dtype=np.float64) for name in NAMES}, len(rows))
+    assert pair.compiled.explain(columns) == explained
+    # One by one a matrix product may round otherwise.
+    rows += rows[:200]
+    explained += [pair.compiled.explain([row])[0] for row in rows[1000:]]
     sums = np.array([[one.base + sum(one.features.values()) for one in row] for row in explained])
     raw = np.array([[one.raw for one in row] for row in explained])
     assert np.abs(sums - raw).max() <= 1e-6
@@ -457,10 +489,10 @@ class Mine(LogisticRegression):  # type: ignore[misc]
     ("model", "task", "words"),
     [
         (Mine(), "binary", "^Mine: it has no compiled form"),
-        (KNeighborsClassifier(), "binary", "KNeighborsClassifier"),
-        (SVR(), "regression", "SVR"),
+        (KNeighborsClassifier(), "binary", "KNeighborsClassifier: it compares with its training rows"),
+        (SVR(), "regression", "SVR: it compares with its training rows"),
         (FixedThresholdClassifier(LogisticRegression(), threshold=0.3), "binary", "threshold of its own"),
-        (SVC(probability=True), "binary", "SVC"),
+        (SVC(probability=True), "binary", "SVC: it compares"),
         (OneVsRestClassifier(RandomForestClassifier(3)), "multiclass", "only of logistic"),
         (AdaBoostClassifier(LogisticRegression(), n_estimators=2), "binary", "only of decision trees"),
         (VotingClassifier([("a", Mine())], voting="soft"), "binary", "^Mine"),

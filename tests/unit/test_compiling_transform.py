@@ -208,6 +208,67 @@ def test_steps_give_the_same_bits(name: str) -> None:
     assert_same(both(make(), names))
 
 
+@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
+def test_rows_of_next_to_no_norm_stay(norm: str) -> None:
+    """Up to ten times the rounding error a norm is none for scikit-learn, but in a sparse matrix."""
+    made = both(preprocessing.Normalizer(norm), ["fare"])
+    rows: list[Row] = [{"fare": value} for value in (0.0, 1e-300, -1e-16, 2e-15, 3e-15, 5.0)]
+    assert made.steps(rows).tolist() == made.original(rows).tolist()
+
+
+def test_whole_numbers_stay_whole_behind_an_imputer_that_only_fills() -> None:
+    """Their squares would wrap around in the original, and 64 bits of an identifier not fit a float."""
+    frame = pd.DataFrame({"customer": [2**60, 2**60 + 1, 5] * 4})
+    draft = Draft(Schema(task="regression", features=features_of(frame, (), {})))
+    columns = input_columns(draft, Columns(columns=columns_of(frame)))
+    fill = impute.SimpleImputer(strategy="constant", missing_values=5, fill_value=7)
+    for last, why in ((preprocessing.FunctionTransformer(np.square), "column of int64"), (one_hot(), "beyond 2")):
+        with pytest.raises(NotCompilable, match=why):
+            transform(pipeline.make_pipeline(fill, last).fit(frame), columns, draft)
+
+
+def test_truth_values_beside_a_text_that_an_imputer_puts_there() -> None:
+    """What is filled in is none of the two that the encoder knows."""
+    frame = pd.DataFrame({"loyal": pd.Series([True, False] * 10, dtype=object)})
+    encoder = pipeline.make_pipeline(impute.SimpleImputer(strategy="constant", fill_value="none"), one_hot()).fit(frame)
+    features = features_of(frame, ["loyal"], {})
+    draft = Draft(Schema(task="regression", features=features))
+    transform(encoder, input_columns(draft, Columns(columns=columns_of(frame))), draft)
+    schema = Schema(task="binary", classes=[0, 1], positive=1, features=features)
+    found = Batch(lay_out(Program(steps=draft.steps), schema, {}), {}).scores([{"loyal": None}, {"loyal": True}])
+    assert found.tolist() == [[0.0, 0.0], [0.0, 1.0]]
+
+
+def test_indicators_of_objects_that_are_numbers() -> None:
+    """A mean makes floats of them first, so that None is NaN; among text an infinity is nothing to be missed."""
+    frame = pd.DataFrame({"size": pd.Series([1.5, None, 2.5] * 5, dtype=object)})
+    columns = Columns(columns=columns_of(frame))
+    features = features_of(frame, (), {})
+    schema = Schema(task="binary", classes=[0, 1], positive=1, features=features)
+    draft = Draft(schema)
+    made = impute.SimpleImputer(add_indicator=True).fit(frame)
+    draft.block(transform(made, input_columns(draft, columns), draft))
+    rows: list[Row] = [{"size": None}, {"size": 1.5}]
+    found = Batch(lay_out(Program(steps=draft.steps), schema, {}), {}).scores(rows)
+    assert found.tolist() == made.transform(frame_of(rows, columns.columns)).tolist() == [[2.0, 1.0], [1.5, 0.0]]
+
+
+def test_an_encoder_of_no_columns_refuses_what_it_cannot_look_at() -> None:
+    """All of its categories are infrequent, and that one column is dropped: an infinity is refused all the same."""
+    frame = table().frame[FLOATS]
+    sparse = preprocessing.OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=0.5, drop="first")
+    model = pipeline.make_pipeline(
+        compose.make_column_transformer((sparse, ["fare"]), remainder="passthrough"), linear_model.LinearRegression()
+    ).fit(frame, table().targets["regression"])
+    schema = schema_of(model, "target", features_of(frame, (), {}), None, None)
+    program, _ = compile_model(model, schema, Columns(columns=columns_of(frame)))
+    batch = Batch(lay_out(program, schema, {}), {})
+    row = rows_of(frame)[0]
+    assert batch.scores([row])[0, 0] == pytest.approx(model.predict(frame[:1])[0], abs=1e-9)
+    with pytest.raises(ModelFailed, match="fare"):
+        batch.scores([{**row, "fare": float("inf")}])
+
+
 def test_arrays_of_numbers_have_one_dtype() -> None:
     """A bare array of float32 and whole numbers is float64, and its columns have no names."""
     made = both(preprocessing.StandardScaler(), [*FLOATS, *HOLED], "array")

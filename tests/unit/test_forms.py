@@ -18,7 +18,9 @@ import skops.io
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer
+from sklearn.preprocessing import FunctionTransformer, SplineTransformer
 
 from quarterdeck import forms, package_files
 from quarterdeck.build import package
@@ -136,6 +138,18 @@ class Foreign(BaseEstimator):  # type: ignore[misc]
 def doubled(values: Any) -> Any:
     """A function that nobody has on a list."""
     return values * 2
+
+
+@pytest.mark.parametrize(
+    ("transformer", "last"),
+    [(IterativeImputer(max_iter=1), np.nan), (SplineTransformer(n_knots=3), 1.0)],
+    ids=["iterative imputer", "splines"],
+)
+def test_skops_knows_what_has_no_compiled_form(transformer: Any, last: float) -> None:
+    """What is not compiled is served as data all the same: nobody has to allow code for it."""
+    X = np.array([[1.0, 2.0], [2.0, 5.0], [4.0, 3.0], [8.0, last]])
+    fitted = transformer.fit(X)
+    assert np.array_equal(skops_zip.loads(skops_zip.dumps(fitted)).transform(X), fitted.transform(X))
 
 
 @pytest.mark.parametrize(

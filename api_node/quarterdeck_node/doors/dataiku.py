@@ -83,6 +83,7 @@ async def _results(call: Call, snapshot: Snapshot, given: list[Any], document: d
     resident = snapshot.resident
     wanted = expect(document.get("explanations") or {}, _EXPLANATIONS, "explanations")
     rows = resident.binder.rows(given)
+    # First, for what cannot be explained is refused whole, and must not have been recorded as answered.
     explained = await _explained(snapshot, rows, wanted) if wanted.get("enabled") else None
     predicted = await call.predict(snapshot, rows, "dataiku")
     classes = resident.manifest.data_schema.classes

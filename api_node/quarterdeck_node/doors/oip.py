@@ -99,7 +99,7 @@ async def infer(call: Call) -> Reply:
     length = call.header(_LENGTH)
     # Only with the header may a part of the body be something other than JSON.
     media = ("application/octet-stream", "application/json") if length else ("application/json",)
-    body = await call.body(*media)
+    body = call.whole(*media) or await call.body(*media)
     snapshot = call.take(version_in_path(call))
     resident = snapshot.resident
     version = _versions.get(resident)
@@ -109,7 +109,8 @@ async def infer(call: Call) -> Reply:
     if request.model_name not in ("", call.name):
         raise InvalidInput("The path and the request name different models.", kind="member", name="model_name")
     asked = wanted([one.name for one in request.outputs], version.outputs) if request.outputs else version.all
-    predicted = await call.predict(snapshot, version.reader.rows(request, binary), "oip")
+    rows = version.reader.rows(request, binary)
+    predicted = call.answered(snapshot, rows, "oip") or await call.predict(snapshot, rows, "oip")
     return _reply(call, request, predicted, asked)
 
 

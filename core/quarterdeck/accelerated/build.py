@@ -46,6 +46,7 @@ def accelerate(manifest: Manifest, files: Mapping[str, bytes], rows: Sequence[Ro
     draft = manifest.model_copy(update={"files": entries, "accelerated": manifest.proof})
     with tempfile.TemporaryDirectory() as folder:
         written = package_files.write(draft, whole, Path(folder) / "package")
+        # On the processor: who builds rarely has a GPU. A node that has one asks it for the golden rows before it serves.
         plain, fast = load_compiled(draft, written), load(draft, written, "none")
         proof = compare(plain.predict(rows), fast.predict(rows), TOLERANCE)
     if proof.labels_different or proof.largest_difference > TOLERANCE:

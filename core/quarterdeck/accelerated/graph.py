@@ -75,6 +75,7 @@ class _Writer:
         output = helper.make_tensor_value_info("scores", TensorProto.DOUBLE, ["rows", None])
         made = helper.make_graph(self.nodes, "scores", self.inputs, [output], self.constants)
         model = helper.make_model(made, producer_name="quarterdeck", opset_imports=[helper.make_opsetid("", OPSET)])
+        # What every runtime that we allow can read; left alone, it would be the newest that the writer knows.
         model.ir_version = 10
         checker.check_model(model)
         return bytes(model.SerializeToString())
@@ -89,6 +90,7 @@ class _Writer:
             product = self._call("MatMul", block, self._constant(np.array(step.weights, dtype=np.float64).T))
             return self._call("Add", product, self._constant(np.array(step.bias, dtype=np.float64)))
         assert isinstance(step, Trees)
+        # Trained on float32: a value that rounds to the other side of a threshold must do so here as well.
         if step.precision == "float32":
             block = self._call("Cast", self._call("Cast", block, to=TensorProto.FLOAT), to=TensorProto.DOUBLE)
         ensemble = read(self.texts[step.file])
@@ -104,6 +106,7 @@ class _Writer:
         rows = self._call("Shape", block, start=0, end=1)
         shape = self._call("Concat", rows, self._constant(np.array([trees.trees], dtype=np.int64)), axis=0)
         place = self._call("Expand", self._constant(trees.roots[None, :]), shape)
+        # As many steps as the deepest tree has; rows that are in a leaf by then stay there.
         for _ in range(trees.steps):
             value = self._call("GatherElements", block, self._call("Gather", flat["feature"], place), axis=1)
             missing = self._call("IsNaN", value)
@@ -119,6 +122,7 @@ class _Writer:
                 "Where", goes_left, self._call("Gather", flat["left"], place), self._call("Gather", flat["right"], place)
             )
         leaves = self._call("Gather", flat["value"], place)
+        # A round has one tree for each output, and its trees stand side by side.
         rounds = self._constant(np.array([0, trees.trees // trees.outputs, trees.outputs], dtype=np.int64))
         summed = self._call(
             "ReduceSum", self._call("Reshape", leaves, rounds), self._constant(np.array([1], dtype=np.int64)), keepdims=0

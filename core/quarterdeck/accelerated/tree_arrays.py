@@ -48,6 +48,7 @@ def read(text: bytes) -> Ensemble:
     head, *sections = _SECTION.split(document.split("\nend of trees", 1)[0])
     facts = _facts(head)
     trees = [_Tree.of(_facts(section)) for section in sections]
+    # One size for all: a place is then a tree's base plus a number, and no step has to look up where a tree begins.
     nodes = max(tree.size for tree in trees)
     bases = [number * nodes for number in range(len(trees))]
     padded = [tree.padded(nodes, base) for tree, base in zip(trees, bases, strict=True)]
@@ -77,6 +78,7 @@ class _Tree:
 
     @classmethod
     def of(cls, facts: dict[str, str]) -> _Tree:
+        # Sets of categories are as long as they like, and a test by set would need a table for each node.
         if int(facts.get("num_cat", "0")) or int(facts.get("is_linear", "0")):
             raise NotCompilable("trees that part categories, or whose leaves are linear, have no form for a GPU")
         inner = int(facts["num_leaves"]) - 1
@@ -113,6 +115,7 @@ class _Tree:
         for target, children in ((left, self.left), (right, self.right)):
             # Leaves are ~number in the text; here they stand behind the inner nodes.
             target[: self.inner] = base + np.where(children >= 0, children, self.inner + ~children)
+        # A leaf compares the first column with 0 and stays where it is, whatever comes of it.
         found = {
             "feature": np.zeros(nodes, dtype=np.int64),
             "threshold": np.zeros(nodes),

@@ -172,8 +172,9 @@ class Run:
         return cache(lambda segment: as_searched(self._picked(segment), precision))
 
     def _linear(self, step: Linear, segments: Segments) -> Block:
-        totals = [np.zeros(len(self._rows))] * 0
+        totals: list[Block] = []
         for weights, bias in zip(step.weights, step.bias, strict=True):
+            # What a lookup adds is worked out for its entries, which are far fewer than rows.
             terms = [
                 kernels.weighted(part, self._picked(segment))
                 if isinstance(segment, Columns)

@@ -159,6 +159,10 @@ def lay_out(program: Program, schema: Schema, boosters: Mapping[str, Ensemble]) 
     explained = program.explain
     known = explained is None or (explained < len(program.steps) and isinstance(program.steps[explained], (Trees, Linear)))
     must(known, "explains a step that is neither trees nor linear")
+    if explained is not None:
+        # What no score is made from is not computed either.
+        computed = {node.place for node in map(layout.nodes.__getitem__, layout.reached())}
+        must(explained in computed, "explains a step that its scores do not come from")
     return layout
 
 

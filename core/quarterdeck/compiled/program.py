@@ -54,7 +54,7 @@ class OneHot(Frozen):
     op: Literal["one-hot"] = "one-hot"
     feature: str = ""
     input: Place | None = None
-    width: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1, le=2**20)]
     values: list[Scalar]
     columns: list[int] = Field(description="The column of each value; -1: none, all columns are 0.")
     unseen: int | None = Field(None, description="As in `columns`; null: refused.")

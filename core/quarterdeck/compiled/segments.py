@@ -58,6 +58,7 @@ class Table:
 
     def weighted(self, weights: Sequence[float]) -> Array:
         """For each entry the sum of its row, each number times its column's weight, added up one after the other."""
+        # In order, not pairwise as a sum would be: the same bits as the columns of a node give.
         products = self.rows.T * np.array(weights)[:, None]
         found: Array = np.add.accumulate(products, axis=0)[-1]
         return found
@@ -130,6 +131,7 @@ def pick(segments: Segments, columns: Sequence[int]) -> Segments:
     last: Segment | None = None
     for column in columns:
         segment, place = cells[column]
+        # Neighbours of one segment stay together: each segment costs a pass over all rows.
         if segment is not last and last is not None:
             found.append(_part(last, run))
             run = []

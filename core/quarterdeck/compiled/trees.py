@@ -53,7 +53,8 @@ class Booster:
         self._fast: list[ctypes.c_void_p] = []
         self._library = library()
         iterations = ctypes.c_int(0)
-        self._call("LGBM_BoosterLoadModelFromString", model_text.sound(text), ctypes.byref(iterations), ctypes.byref(self._booster))
+        read = model_text.sound(text)
+        self._call("LGBM_BoosterLoadModelFromString", read, ctypes.byref(iterations), ctypes.byref(self._booster))
         self.outputs = self._number("LGBM_BoosterGetNumClasses")
         self.features = self._number("LGBM_BoosterGetNumFeature")
         # In a forest of averages the library averages scores, but neither raw scores nor contributions.

@@ -17,6 +17,8 @@ from sklearn.ensemble import (
     VotingRegressor,
 )
 from sklearn.frozen import FrozenEstimator
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression, RANSACRegressor
 from sklearn.model_selection import (
     FixedThresholdClassifier,
@@ -25,8 +27,10 @@ from sklearn.model_selection import (
     TunedThresholdClassifierCV,
 )
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, RadiusNeighborsClassifier, RadiusNeighborsRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.svm import SVC, SVR, NuSVC, NuSVR
 
 from quarterdeck.compiled.program import Apply, Arithmetic, Arithmetics, Function, Link, Mean
 from quarterdeck.compiling.draft import Column, Draft, NotCompilable
@@ -63,6 +67,11 @@ refused(
     "it decides by a threshold of its own, so its label is not the class of the highest score",
     FixedThresholdClassifier,
     TunedThresholdClassifierCV,
+)
+refused(
+    "it compares with its training rows at every prediction, and a program holds none",
+    *(KNeighborsClassifier, KNeighborsRegressor, RadiusNeighborsClassifier, RadiusNeighborsRegressor),
+    *(SVC, SVR, NuSVC, NuSVR, KernelRidge, GaussianProcessClassifier, GaussianProcessRegressor),
 )
 
 

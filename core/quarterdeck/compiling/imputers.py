@@ -126,8 +126,11 @@ def _shown(imputer: Any, column: Column, draft: Draft, mixed: bool) -> Column:
     if raw is not None and mixed and (column.dtype == "object" or not is_number(column)):
         return outputs(draft, draft.add(_shown_text(raw, imputer.missing_values), 1), "bool")[0]
     nan = _is_nan(imputer.missing_values)
-    place = draft.add(Check(input=draft.block([column]), nan=nan, infinite=True), 1) if mixed else checked([column], draft, nan=nan)
-    if not _is_nan(imputer.missing_values):
+    if mixed:
+        place = draft.add(Check(input=draft.block([column]), nan=nan, infinite=True), 1)
+    else:
+        place = checked([column], draft, nan=nan)
+    if not nan:
         if not isinstance(imputer.missing_values, (int, float)):
             raise NotCompilable(f"{type(imputer).__name__}: numbers are compared with something that is no number")
         place = _blanked(place, imputer.missing_values, draft)
