@@ -94,7 +94,8 @@ def test_texts_of_lightgbm_are_sound(linear: bool) -> None:
     random = np.random.default_rng(1)
     X = np.column_stack([random.normal(size=400), random.integers(0, 40, 400)])
     settings = {"objective": "regression", "verbose": -1, "num_threads": 1, "linear_tree": linear}
-    extra = {} if linear else {"monotone_constraints": [1, 0], "categorical_feature": [1]}
-    booster = lightgbm.train({**settings, **extra}, lightgbm.Dataset(X, X[:, 0] + X[:, 1] % 3), num_boost_round=5)
+    extra = {} if linear else {"monotone_constraints": [1, 0]}
+    data = lightgbm.Dataset(X, X[:, 0] + X[:, 1] % 3, categorical_feature=[] if linear else [1])
+    booster = lightgbm.train({**settings, **extra}, data, num_boost_round=5)
     ours = Booster(booster.model_to_string().encode())
     assert np.array_equal(ours.predict(X, transform=True)[:, 0], booster.predict(X))
