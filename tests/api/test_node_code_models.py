@@ -166,7 +166,7 @@ def test_what_a_model_started_ends_with_it(node: LocalNode) -> None:
 
 
 def test_idle_models_use_no_processor(node: LocalNode) -> None:
-    """Nobody wakes them: neither a timer of theirs nor a question of ours, in all the time that others are answered."""
+    """Nobody wakes them but the node's own probe: no timer of theirs, and none of the questions that others are asked."""
     # Once, so that whatever is set up at the first question is there.
     assert node.predict({"number": 4.0}, "unruly").status_code == 200
     idle = pid(node)
@@ -175,7 +175,8 @@ def test_idle_models_use_no_processor(node: LocalNode) -> None:
     before = turns(idle)
     for _ in range(200):
         assert calm(node)
-    assert turns(idle) == before
+    # A probe every ten seconds is a turn or two of its own; a timer, or a share in those questions, would be hundreds.
+    assert turns(idle) - before < 20
 
 
 def resident(process: int) -> int:
