@@ -55,6 +55,13 @@ class Key(Frozen):
     expires: float | None = Field(None, description="Unix seconds, UTC.")
 
 
+class VersionName(Frozen):
+    """A version that is known by number only, before anybody has seen its manifest."""
+
+    model: Name
+    version: Annotated[int, Field(ge=1)]
+
+
 class DeploymentPlan(Frozen):
     """What one node does for one deployment in one role."""
 
@@ -66,6 +73,9 @@ class DeploymentPlan(Frozen):
     revision: int = Field(description="The number that answers name; rises whenever `active` moves.")
     generation: int = Field(
         0, description="The wish that this plan serves; nodes try failed versions again when it rises, and echo it."
+    )
+    resolve: list[VersionName] = Field(
+        default_factory=list, description="Versions whose digest the node is asked to look up; whoever decides has no store."
     )
     active: VersionRef | None = Field(description="Answers requests; None: nothing has been proven yet.")
     resident: list[VersionRef] = Field(description="Held in memory and proven, `active` among them.")
@@ -92,12 +102,23 @@ class VersionReport(Frozen):
 
     digest: Digest
     version: int
+    accelerator: Accelerator = "none"
     state: LoadState
     code: str = Field("", description="Error code while fetching is retried, or of the failure.")
     reason: str = Field("", description="The error's words: what, and the next step.")
     place: str = Field("", description="Which file, library, row or variable; empty where it does not apply.")
     memory_bytes: int = 0
     load_seconds: float = 0.0
+
+
+class Resolved(Frozen):
+    """What a node found when it was asked for a version's digest: the digest, or why there is none."""
+
+    model: Name
+    version: int
+    digest: Digest | None = None
+    code: str = Field("", description="Error code where there is no digest.")
+    reason: str = Field("", description="The error's words: what, and the next step.")
 
 
 class MirrorReport(Frozen):
@@ -124,6 +145,14 @@ class DeploymentReport(Frozen):
     versions: list[VersionReport] = Field(default_factory=list)
     answered: dict[str, int] = Field(default_factory=dict, description="Digest → rows answered in this boot.")
     errors: dict[str, int] = Field(default_factory=dict, description="Digest → rows that the model failed in this boot.")
+    requests: dict[str, int] = Field(
+        default_factory=dict, description="Digest → requests that reached the version in this boot, failed ones among them."
+    )
+    failures: dict[str, int] = Field(
+        default_factory=dict, description="Digest → requests answered 5xx because of the version in this boot."
+    )
+    resolved: list[Resolved] = Field(default_factory=list, description="Answers to the plan's `resolve`, for this wish only.")
+    probe_failure: str = Field("", description="Why the active version's last golden row was answered wrongly; empty: it was not.")
     probe_age_seconds: float | None = Field(
         None, description="Age of the last golden row that was answered rightly; None: none yet."
     )

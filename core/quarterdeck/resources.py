@@ -23,6 +23,7 @@ from pydantic_core import ErrorDetails
 
 from quarterdeck.errors import InvalidInput
 from quarterdeck.manifest import Digest, Trust
+from quarterdeck.placement import KEYRING, Camel, Nodes, ObjectName, Pin, Rollback, Store
 from quarterdeck.plan import Accelerator, AccessMode, RecordMode
 from quarterdeck.schema import Frozen, Name
 
@@ -61,7 +62,7 @@ class ChallengerRef(Frozen):
     accelerator: Accelerator = Field("none", description=_ACCELERATOR_WORDS)
 
 
-class Spec(Frozen):
+class Spec(Camel):
     """What is wanted of one deployment."""
 
     model: MainRef
@@ -70,7 +71,13 @@ class Spec(Frozen):
     description: str = ""
     access: AccessMode = Field("instance", description="Who may predict: `public`, or holders of an `instance` or `project` key.")
     records: RecordMode = "spooled"
-    running: bool = True
+    running: bool = Field(True, description="`false` stops all nodes and keeps everything else.")
+    pin: Pin | None = Field(None, description="Overrides `model` while it is set, for rollbacks of files that others own.")
+    rollback: Rollback = Field(Rollback(), description="When a new version is taken back without asking.")
+    progress_seconds: Annotated[int, Field(ge=10, le=86_400)] = Field(600, description="How long a version may take to be ready.")
+    keyring: ObjectName = Field(KEYRING, description="ConfigMap with the keys of `instance` and `project` access.")
+    store: Store | None = Field(None, description="Packages and records; the operator's default where it is left out.")
+    nodes: Nodes = Field(Nodes(), description="How many nodes, where, with what; a laptop takes no notice of it.")
 
 
 class Metadata(Frozen):
@@ -90,7 +97,7 @@ class ModelDeployment(Frozen):
     def document(self) -> dict[str, Any]:
         """The document as plain data, defaults left out."""
         # Defaults are left out, so that a file written today follows a default that changes tomorrow, as a hand-written one does.
-        lean = self.model_dump(mode="json", exclude_defaults=True)
+        lean = self.model_dump(mode="json", exclude_defaults=True, by_alias=True)
         return {"apiVersion": self.api_version, "kind": self.kind, **lean}
 
     def to_yaml(self) -> str:

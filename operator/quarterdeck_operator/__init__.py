@@ -1,0 +1,1 @@
+"""The operator: turns ModelDeployment resources of a Kubernetes cluster into serving nodes."""
