@@ -1,11 +1,11 @@
-"""Writes the reference pages of docs/ anew from the code: `make generate`. A test compares them."""
+"""Writes everything that is made from the code anew: `make generate`. Tests compare it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from tests.support import ROOT
-from tools import protocol
+from tools import chart, crds, protocol
 from tools.reference import cli, errors, grpc, http, metrics, packages, pipelines, settings
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -31,12 +31,14 @@ def render(name: str) -> str:
 
 
 def main() -> None:
-    """Write all pages, and what protoc makes."""
+    """Write all pages, what protoc makes, the definition of the resource, and the chart's values."""
     REFERENCE.mkdir(parents=True, exist_ok=True)
     for name in PAGES:
         (REFERENCE / name).write_text(render(name), encoding="utf-8")
         print(f"docs/reference/{name}")
     protocol.write()
+    crds.write()
+    chart.write()
 
 
 if __name__ == "__main__":

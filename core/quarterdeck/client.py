@@ -30,6 +30,9 @@ URL_VARIABLE, TOKEN_VARIABLE = "QUARTERDECK_URL", "QUARTERDECK_TOKEN"
 Json = dict[str, Any]
 """A JSON object of the API, complete as it came."""
 
+_WISH = {"project", "description", "access", "records", "running", "rollback", "progress_seconds"}
+"""Fields of a resource that mean the same to a deployer without a cluster."""
+
 
 class Done(TypedDict):
     """What an action answers.
@@ -163,15 +166,19 @@ class Client:
     def wish(self, resource: ModelDeployment, why: str = "") -> Json:
         """The API's form of a resource, with the digest of main resolved to its version."""
         spec = resource.spec
+        # A pin is the main version for as long as it is there; where and on how many nodes it runs is a cluster's business.
         main = {"model": spec.model.name, "version": self._number(resource), "trust": spec.model.trust}
         main["accelerator"] = spec.model.accelerator
-        body = spec.model_dump(mode="json", exclude={"model", "challenger"})
+        body = spec.model_dump(mode="json", include=_WISH)
         if spec.challenger:
             body["challenger"] = {**spec.challenger.model_dump(mode="json"), "model": spec.challenger.model or spec.model.name}
-        return {**body, "main": main, "why": why}
+        # A pin says itself why it is there.
+        return {**body, "main": main, "why": why or (spec.pin.reason if spec.pin else "")}
 
     def _number(self, resource: ModelDeployment) -> int:
         main = resource.spec.model
+        if resource.spec.pin:
+            main = main.model_copy(update={"version": resource.spec.pin.version, "digest": resource.spec.pin.digest})
         if main.digest is None and main.version is not None:
             return main.version
         for each in self.model(main.name)["items"]:

@@ -29,6 +29,11 @@ class ColumnRows(Sequence[Row]):
         self._count = count
         self._lists: dict[str, Sequence[Scalar]] | None = None
 
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> ColumnRows:
+        """Rows of one set of names, at least one."""
+        return cls({name: [row[name] for row in rows] for name in rows[0]}, len(rows))
+
     def __len__(self) -> int:
         return self._count
 

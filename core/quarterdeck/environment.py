@@ -68,6 +68,6 @@ def _mismatch(manifest: Manifest, place: str, wanted: str, here: str) -> Package
         code="environment-mismatch",
         kind="package",
         name=manifest.model,
-        hint=f"Run the node with {place} {wanted}, or build the package again here.",
+        hint=f"Run the node with {place} {wanted}, as `quarterdeck package image` builds it, or build the package again here.",
         extra={"place": place, "wanted": wanted, "here": here},
     )

@@ -163,6 +163,7 @@ class StorageError(QuarterdeckError):
     """A store that cannot be used; `code` says why and `retryable` whether waiting may help.
 
     Codes: ``no-such-bucket``, ``wrong-credentials``, ``access-denied``, ``unreachable``, ``not-found``, ``store-failed``;
+    ``credentials-missing``, ``ca-missing`` where the files with them are not there yet;
     ``cache-full``, ``cache-failed`` where the disk that packages are fetched to is the trouble.
     """
 

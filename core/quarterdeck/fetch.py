@@ -25,8 +25,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from quarterdeck.errors import PackageRefused, StorageError
-from quarterdeck.manifest import MANIFEST, FileEntry, Manifest
-from quarterdeck.plan import VersionRef
+from quarterdeck.manifest import MANIFEST, Digest, FileEntry, Manifest, digest_of
+from quarterdeck.plan import VersionName, VersionRef
 from quarterdeck.storage import Storage
 from quarterdeck.storage.keys import blob_key, manifest_key
 
@@ -118,12 +118,42 @@ def discard(cache: Path, digest: str) -> None:
         _remove(cache / digest.removeprefix("sha256:"), cache)
 
 
-def _manifest(storage: Storage, ref: VersionRef) -> tuple[bytes, Manifest]:
-    """The manifest's bytes and what they say; nothing in it is believed before the digest is right."""
-    raw = storage.get(manifest_key(ref.model, ref.version), 0, MAX_MANIFEST + 1)
+def find_digest(storage: Storage, wanted: VersionName) -> Digest:
+    """The digest of a version that is known by its number.
+
+    Raises:
+        StorageError: the store's own; ``not-found`` where there is no such version.
+        PackageRefused: ``manifest-invalid``.
+    """
+    try:
+        raw = _manifest_bytes(storage, wanted)
+    except StorageError as error:
+        if error.code != "not-found":
+            raise
+        raise StorageError(
+            f"The store has no {wanted}.",
+            code="not-found",
+            retryable=False,
+            kind="version",
+            name=str(wanted),
+            hint="Push the package, or correct the model's name, the version or the store's URL.",
+        ) from None
+    # Read, so that whatever lies there under a manifest's name is not pinned for ever.
+    Manifest.parse(raw)
+    return digest_of(raw)
+
+
+def _manifest_bytes(storage: Storage, wanted: VersionRef | VersionName) -> bytes:
+    raw = storage.get(manifest_key(wanted.model, wanted.version), 0, MAX_MANIFEST + 1)
     # One byte more than allowed was asked for, so that too large is told from just fitting.
     if len(raw) > MAX_MANIFEST:
-        raise _refused(f"The manifest of {ref} is larger than {MAX_MANIFEST >> 20} MiB.", "manifest-invalid", MANIFEST)
+        raise _refused(f"The manifest of {wanted} is larger than {MAX_MANIFEST >> 20} MiB.", "manifest-invalid", MANIFEST)
+    return raw
+
+
+def _manifest(storage: Storage, ref: VersionRef) -> tuple[bytes, Manifest]:
+    """The manifest's bytes and what they say; nothing in it is believed before the digest is right."""
+    raw = _manifest_bytes(storage, ref)
     manifest = Manifest.parse(raw, ref.digest)
     blobs = {(entry.sha256, entry.size) for entry in manifest.files}
     paths = [MANIFEST, *(entry.path for entry in manifest.files)]

@@ -216,6 +216,25 @@ def _arrays(column: Column) -> Callable[[Any], Any]:
     return lambda values: pd.array(values, dtype=parsed)
 
 
+def plain_array(column: Column) -> Callable[[Any], Any] | None:
+    """What makes a column's values the very array that numpy makes of that column of a frame.
+
+    None where pandas has a type of its own for it. The values are a sequence of JSON scalars, None for null; the array has one
+    dimension; `TypeError` where it would quietly hold another value than was given.
+    """
+    if column.dtype in ("str", "object"):
+        absent: Any = {"none": None, "nan": math.nan, "na": pd.NA}[column.missing if column.dtype == "object" else "nan"]
+        return lambda values: _objects([absent if value is None else value for value in values])
+    kind = column.dtype.rstrip("0123456789")
+    return _numbers(column.dtype, _TAKEN[kind]) if kind in _TAKEN else None
+
+
+def _objects(values: list[Any]) -> Any:
+    found = np.empty(len(values), dtype=object)
+    found[:] = values
+    return found
+
+
 def _numbers(dtype: str, taken: set[type]) -> Callable[[Any], Any]:
     """Numbers and booleans as numpy's; `TypeError` where numpy would quietly make another value of one."""
     parsed: Any = np.dtype(dtype)

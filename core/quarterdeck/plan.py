@@ -61,6 +61,9 @@ class VersionName(Frozen):
     model: Name
     version: Annotated[int, Field(ge=1)]
 
+    def __str__(self) -> str:
+        return f"{self.model} v{self.version}"
+
 
 class DeploymentPlan(Frozen):
     """What one node does for one deployment in one role."""
@@ -152,7 +155,7 @@ class DeploymentReport(Frozen):
         default_factory=dict, description="Digest → requests answered 5xx because of the version in this boot."
     )
     resolved: list[Resolved] = Field(default_factory=list, description="Answers to the plan's `resolve`, for this wish only.")
-    probe_failure: str = Field("", description="Why the active version's last golden row was answered wrongly; empty: it was not.")
+    probe_failure: str = Field("", description="Why what is active failed its last golden row; empty: it did not.")
     probe_age_seconds: float | None = Field(
         None, description="Age of the last golden row that was answered rightly; None: none yet."
     )

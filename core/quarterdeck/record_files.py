@@ -13,10 +13,11 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from operator import attrgetter, itemgetter
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from quarterdeck.errors import StorageError
-from quarterdeck.records import ChallengerRecord, Frame, MainRecord, row_id
+from quarterdeck.records import Frame, MainRecord, row_id
 from quarterdeck.schema import Feature, Label, Row, Scalar, Schema
 from quarterdeck.storage import Storage
 from quarterdeck.storage.keys import records_prefix
@@ -34,6 +35,8 @@ SUFFIX = ".parquet"
 # Reading is waiting for the store; more than this many at once gains nothing from one bucket and costs memory.
 _READERS = 8
 _HOUR_US = 3_600_000_000
+# Frames that become a table together: fewer objects at a time cost less each, and a file's worth of them is a hundred megabytes.
+_PIECE = 1_024
 
 # Datetimes stay the ISO 8601 text that was sent: a timestamp would lose its offset, or the fact that it had none.
 _TYPES = {"float": pa.float64(), "int": pa.int64(), "string": pa.string(), "boolean": pa.bool_(), "datetime": pa.string()}
@@ -59,7 +62,6 @@ CHALLENGER_COLUMNS = pa.schema(
 )  # fmt: skip
 """Columns of the challenger's files; `prediction` and `scores` are null where `result` is not ``answered``."""
 
-_PLACE_AND_VERSION = [name for name, _ in (*_PLACE, *_VERSION)]
 # 35 minutes in microseconds: a latency beyond that is a stopped machine, and not worth eight bytes in every row.
 _INT32_MAX = 2**31 - 1
 
@@ -80,6 +82,14 @@ class _Group(NamedTuple):
     hour: int
 
 
+class _Piece(NamedTuple):
+    """Some frames of a group as a table: the first and last sequence number in it."""
+
+    first: int
+    last: int
+    table: pa.Table
+
+
 def files(frames: Iterable[Frame], boot: str, schema_of: Callable[[str], Schema | None]) -> Iterator[RecordFile]:
     """The Parquet files of one segment of a spool; the same frames always give the same keys.
 
@@ -88,18 +98,29 @@ def files(frames: Iterable[Frame], boot: str, schema_of: Callable[[str], Schema 
         boot: the boot that wrote them.
         schema_of: digest → schema of that version, None where it is not known.
     """
-    groups: dict[_Group, list[Frame]] = defaultdict(list)
+    pieces: dict[_Group, list[_Piece]] = defaultdict(list)
+    left = iter(frames)
+    while some := list(islice(left, _PIECE)):
+        for group, members in _grouped(some).items():
+            main = group.kind == "main"
+            table = main_table(members, boot, schema_of(group.digest)) if main else challenger_table(members, boot)
+            pieces[group].append(_Piece(members[0].sequence, members[-1].sequence, table))
+    for group, made in pieces.items():
+        hour = datetime.fromtimestamp(group.hour * 3600, UTC)
+        prefix = f"{records_prefix(group.deployment, group.kind)}{hour:dt=%Y-%m-%d/hh=%H}/"
+        # Where only some rows fit the schema, these are a file of their own beside those that do not.
+        for _, alike in groupby(made, key=lambda piece: piece.table.schema):
+            together = list(alike)
+            name = object_name(boot, together[0].first, together[-1].last, group.digest)
+            yield RecordFile(prefix + name, parquet(pa.concat_tables([piece.table for piece in together])))
+
+
+def _grouped(frames: Iterable[Frame]) -> dict[_Group, list[Frame]]:
+    found: dict[tuple[bool, tuple[str, str, int]], list[Frame]] = defaultdict(list)
     for frame in frames:
         record = frame.record
-        kind: Kind = "main" if isinstance(record, MainRecord) else "challenger"
-        groups[_Group(kind, record.deployment, record.digest, record.ts // _HOUR_US)].append(frame)
-    for group, members in groups.items():
-        main = group.kind == "main"
-        table = main_table(members, boot, schema_of(group.digest)) if main else challenger_table(members, boot)
-        first, last = members[0].sequence, members[-1].sequence
-        name = object_name(boot, first, last, group.digest)
-        hour = datetime.fromtimestamp(group.hour * 3600, UTC)
-        yield RecordFile(f"{records_prefix(group.deployment, group.kind)}{hour:dt=%Y-%m-%d/hh=%H}/{name}", parquet(table))
+        found[type(record) is MainRecord, (record.deployment, record.digest, record.ts // _HOUR_US)].append(frame)
+    return {_Group("main" if main else "challenger", *place): members for (main, place), members in found.items()}
 
 
 def object_name(boot: str, first: int, last: int, digest: str) -> str:
@@ -115,18 +136,22 @@ def main_table(frames: Sequence[Frame], boot: str, schema: Schema | None) -> pa.
         boot: the boot that wrote them.
         schema: of that version.
     """
-    found = [(frame.sequence, frame.record) for frame in frames if isinstance(frame.record, MainRecord)]
-    records = [record for _, record in found]
-    answers = [answer for record in records for answer in record.answers]
-    rows: dict[str, list[Any]] = {
-        "row_id": [row_id(record.request_id, index) for record in records for index in range(len(record.rows))],
-        "row": [index for record in records for index in range(len(record.rows))],
-        "prediction": _labels([answer.prediction for answer in answers]),
-        "scores": [answer.scores for answer in answers],
+    alike = _members(frames, boot)
+    found, answered, requests = alike.pop("rows"), alike.pop("answers"), alike["request_id"]
+    counts, rows = list(map(len, found)), list(chain.from_iterable(found))
+    predictions, scores = list(zip(*chain.from_iterable(answered), strict=True)) or ((), ())
+    ids = (row_id(name, place) for name, count in zip(requests, counts, strict=True) for place in range(count))
+    own: dict[str, Sequence[Any]] = {
+        "row_id": list(ids),
+        "row": list(chain.from_iterable(map(range, counts))),
+        "prediction": _labels(predictions),
+        "scores": scores,
     }
-    alike = _alike(found, boot, ["request_id", "door", "key_id"]) | {"caller_id": [_text(record.caller_id) for record in records]}
-    table = _table(MAIN_COLUMNS, alike, [len(record.rows) for record in records], rows)
-    name, column = _features([row for record in records for row in record.rows], schema)
+    # Many share an id, or have none.
+    texts = {name: _text(name) for name in set(alike["caller_id"])}
+    alike["caller_id"] = [texts[name] for name in alike["caller_id"]]
+    table = _table(MAIN_COLUMNS, alike, counts, own)
+    name, column = _features(rows, schema)
     return table.add_column(table.schema.get_field_index("prediction"), name, column)
 
 
@@ -137,16 +162,18 @@ def challenger_table(frames: Sequence[Frame], boot: str) -> pa.Table:
         frames: of ChallengerRecords.
         boot: the boot that wrote them.
     """
-    found = [(frame.sequence, frame.record) for frame in frames if isinstance(frame.record, ChallengerRecord)]
-    mirrored = [row for _, record in found for row in record.rows]
-    rows: dict[str, list[Any]] = {
-        "row_id": [row.row_id for row in mirrored],
-        "result": [row.result for row in mirrored],
-        "error_code": [row.error_code for row in mirrored],
-        "prediction": _labels([row.prediction if row.result == "answered" else None for row in mirrored]),
-        "scores": [row.scores if row.result == "answered" else None for row in mirrored],
+    alike = _members(frames, boot)
+    found = alike.pop("rows")
+    ids, results, predictions, scores, codes = list(zip(*chain.from_iterable(found), strict=True)) or ((),) * 5
+    answered = [result == "answered" for result in results]
+    own = {
+        "row_id": ids,
+        "result": results,
+        "error_code": codes,
+        "prediction": _labels(label if good else None for label, good in zip(predictions, answered, strict=True)),
+        "scores": [numbers if good else None for numbers, good in zip(scores, answered, strict=True)],
     }
-    return _table(CHALLENGER_COLUMNS, _alike(found, boot, []), [len(record.rows) for _, record in found], rows)
+    return _table(CHALLENGER_COLUMNS, alike, list(map(len, found)), own)
 
 
 def parquet(table: pa.Table) -> bytes:
@@ -229,17 +256,18 @@ def pairs(main: pa.Table, challenger: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def _alike(found: Sequence[tuple[int, MainRecord | ChallengerRecord]], boot: str, more: list[str]) -> dict[str, list[Any]]:
-    """Columns whose value all rows of a record share, one value per record."""
-    names = ["ts", "latency_us", *_PLACE_AND_VERSION, *more]
-    # All members of a record by one call, and all records turned into columns by another.
-    values = zip(*map(attrgetter(*names), [record for _, record in found]), strict=True)
-    columns: dict[str, list[Any]] = dict(zip(names, map(list, values), strict=True))
-    columns["latency_us"] = [min(latency, _INT32_MAX) for latency in columns["latency_us"]]
-    return columns | {"boot": [boot] * len(found), "seq": [sequence for sequence, _ in found]}
+def _members(frames: Sequence[Frame], boot: str) -> dict[str, Sequence[Any]]:
+    """Every member of records of one kind, by name, one value per record."""
+    sequences, records = zip(*frames, strict=True)
+    # All records turned into columns by one call.
+    members: dict[str, Sequence[Any]] = dict(zip(records[0]._fields, zip(*records, strict=True), strict=True))
+    members["latency_us"] = [min(latency, _INT32_MAX) for latency in members["latency_us"]]
+    return members | {"boot": [boot] * len(records), "seq": sequences}
 
 
-def _table(schema: pa.Schema, alike: dict[str, list[Any]], counts: list[int], rows: dict[str, list[Any]]) -> pa.Table:
+def _table(
+    schema: pa.Schema, alike: Mapping[str, Sequence[Any]], counts: list[int], rows: Mapping[str, Sequence[Any]]
+) -> pa.Table:
     """Put together what records share, repeated for each of their rows, and what rows have for themselves."""
     arrays = [pa.array(rows[field.name] if field.name in rows else alike[field.name], field.type) for field in schema]
     # One row to a record is the usual case, and then there is nothing to repeat.
@@ -264,7 +292,7 @@ def _features(rows: list[Row], schema: Schema | None) -> tuple[str, pa.Array]:
 
 def _columns(rows: list[Row], names: list[str]) -> Sequence[Sequence[Scalar]] | None:
     """Rows turned into columns, null where a row lacks one; None where a row has others than these."""
-    if rows and len(names) > 1 and all(len(row) == len(names) for row in rows):
+    if rows and len(names) > 1 and set(map(len, rows)) == {len(names)}:
         try:
             return list(zip(*map(itemgetter(*names), rows), strict=True))
         except KeyError:

@@ -51,9 +51,8 @@ class Answer(NamedTuple):
     scores: list[float]
 
 
-# Not frozen, nor is the other kind: agents make one for every request, and a frozen one costs four times as much to make.
-@dataclass(slots=True)
-class MainRecord:
+# Members in the order of the payload: agents make one for every request, and a tuple takes them all at once.
+class MainRecord(NamedTuple):
     """One request that main answered. Times in microseconds; `ts` is Unix time, UTC."""
 
     ts: int
@@ -67,11 +66,10 @@ class MainRecord:
     digest: str
     door: str
     latency_us: int
+    caller_id: str
+    key_id: str
     rows: list[Row]
     answers: list[Answer]
-    caller_id: str = ""
-    key_id: str = ""
-    kind: int = field(default=KIND_MAIN, init=False)
 
 
 class MirroredRow(NamedTuple):
@@ -84,8 +82,7 @@ class MirroredRow(NamedTuple):
     error_code: str
 
 
-@dataclass(slots=True)
-class ChallengerRecord:
+class ChallengerRecord(NamedTuple):
     """What became of some mirrored rows of one deployment. Times in microseconds."""
 
     ts: int
@@ -98,10 +95,11 @@ class ChallengerRecord:
     digest: str
     latency_us: int
     rows: list[MirroredRow]
-    kind: int = field(default=KIND_CHALLENGER, init=False)
 
 
 Record = MainRecord | ChallengerRecord
+_Whole = tuple[int, int, bytes, int]
+"""Of a whole frame: kind, sequence number, payload, and where it ends."""
 
 
 class Frame(NamedTuple):
@@ -204,11 +202,17 @@ def decode(data: bytes) -> Iterator[Frame]:
     Raises:
         ValueError: a whole frame holds something else than a record: whoever wrote it was no spool.
     """
-    walk = _walk(data)
-    while chunk := list(islice(walk, _CHUNK)):
-        payloads = [payload for _, _, payload, _ in chunk]
-        for (kind, sequence, _, _), members in zip(chunk, _parsed(payloads), strict=True):
-            yield Frame(sequence, _main(members) if kind == KIND_MAIN else _challenger(members))
+    return _records(_walk(data))
+
+
+def read(data: bytes) -> tuple[Iterator[Frame], int]:
+    """The whole frames at the front of `data`, to be decoded as they are asked for, and how many bytes these are.
+
+    Raises:
+        ValueError: while they are decoded, as `decode`.
+    """
+    found = list(_walk(data))
+    return _records(iter(found)), found[-1][3] if found else 0
 
 
 def whole_bytes(data: bytes) -> int:
@@ -221,19 +225,26 @@ def row_id(request_id: str, row: int) -> str:
     return f"{request_id}-{row}"
 
 
-def _walk(data: bytes) -> Iterator[tuple[int, int, bytes, int]]:
-    """(kind, sequence, payload, end) of each whole frame."""
-    place = 0
-    while place + _HEAD.size <= len(data):
-        magic, kind, zero, length, crc, sequence = _HEAD.unpack_from(data, place)
-        start, place = place + _HEAD.size, place + _HEAD.size + length
+def _walk(data: bytes) -> Iterator[_Whole]:
+    """Each whole frame."""
+    unpack, crc32, size, start, whole = _HEAD.unpack_from, zlib.crc32, _HEAD.size, 0, len(data)
+    while start + size <= whole:
+        magic, kind, _, length, crc, sequence = unpack(data, start)
+        end = start + size + length
         # The length is believed only as far as the file reaches; the checksum then decides whether it was one.
-        if magic != MAGIC or kind not in _KINDS or place > len(data):
+        if magic != MAGIC or kind not in _KINDS or end > whole:
             return
-        payload = data[start:place]
-        if zlib.crc32(payload, zlib.crc32(_CRC_PART.pack(kind, zero, length, sequence))) != crc:
+        # The checksum is of all but the magic and itself; the number and the payload lie side by side.
+        if crc32(data[start + 12 : end], crc32(data[start + 2 : start + 8])) != crc:
             return
-        yield kind, sequence, payload, place
+        yield kind, sequence, data[start + size : end], end
+        start = end
+
+
+def _records(walk: Iterator[_Whole]) -> Iterator[Frame]:
+    while chunk := list(islice(walk, _CHUNK)):
+        for (kind, sequence, _, _), members in zip(chunk, _parsed([payload for _, _, payload, _ in chunk]), strict=True):
+            yield Frame(sequence, _main(members) if kind == KIND_MAIN else _challenger(members))
 
 
 def _frame(kind: int, sequence: int, payload: bytes) -> bytes:
@@ -251,13 +262,13 @@ def _parsed(payloads: list[bytes]) -> Iterable[list[Any]]:
 
 
 def _main(members: list[Any]) -> MainRecord:
-    *head, caller_id, key_id, rows, answers = members
+    rows, answers = members[-2:]
     if isinstance(rows, dict):
         columns = rows["columns"]
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        members[-2] = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     # JSON gives lists where tuples went in.
-    found = [*head, rows, [Answer(*answer) for answer in answers], caller_id, key_id]
-    return MainRecord(*found)
+    members[-1] = [Answer(*answer) for answer in answers]
+    return MainRecord._make(members)
 
 
 def _challenger(members: list[Any]) -> ChallengerRecord:
@@ -265,8 +276,7 @@ def _challenger(members: list[Any]) -> ChallengerRecord:
     names = [row_id(request, row) for request, rows in zip(*requests, strict=True) for row in range(rows)]
     if isinstance(results, dict):
         results = [results] * len(names)
-    found = [*head, [_mirrored(name, result) for name, result in zip(names, results, strict=True)]]
-    return ChallengerRecord(*found)
+    return ChallengerRecord._make([*head, [_mirrored(name, result) for name, result in zip(names, results, strict=True)]])
 
 
 def _mirrored(name: str, result: Any) -> MirroredRow:

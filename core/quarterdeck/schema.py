@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
 
 FeatureType = Literal["float", "int", "string", "boolean", "datetime"]
 Task = Literal["binary", "multiclass", "regression"]
@@ -25,6 +26,12 @@ class Frozen(BaseModel):
 
     # An unknown member is most often a mistyped one, or a newer program's: better refused than silently without effect.
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Camel(Frozen):
+    """Base of resource parts: written in camelCase, read in Python's names too."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
 
 
 class Feature(Frozen):

@@ -71,7 +71,16 @@ def test_a_field_that_is_there_twice_is_refused(text: str, line: int, field: str
     [
         ("  modle: {}\n", "spec.modle", "`model`"),
         ("  runing: true\n", "spec.runing", "`running`"),
-        ("  replicas: 3\n", "spec.replicas", "Fields here are model, challenger, project"),
+        ("  reason: x\n", "spec.reason", "It belongs under `pin`."),
+        ("  replicas: 3\n", "spec.replicas", "It belongs under `nodes`."),
+        ("  zzz: 3\n", "spec.zzz", "Fields here are model, challenger, project"),
+        ("  progress_seconds: 60\n", "spec.progress_seconds", "`progressSeconds`"),
+        ("  store: {url: 's3://b', caConfigmap: x}\n", "spec.store.caConfigmap", "`caConfigMap`"),
+        ("  nodes: {replica: 3}\n", "spec.nodes.replica", "`replicas`"),
+        ("  nodes: {autoscaling: {maxReplica: 3}}\n", "spec.nodes.autoscaling.maxReplica", "`maxReplicas`"),
+        ("  nodes: {minReplicas: 3}\n", "spec.nodes.minReplicas", "It belongs under `autoscaling`."),
+        ("  nodes: {resources: {limit: {}}}\n", "spec.nodes.resources.limit", "`limits`"),
+        ("  nodes: {tolerations: [{key: a}, {effekt: b}]}\n", "spec.nodes.tolerations.1.effekt", "`effect`"),
         ("  challenger: {version: 2, digest: x}\n", "spec.challenger.digest", "Fields here are model, version, trust"),
         ("  challenger: {versoin: 2}\n", "spec.challenger.versoin", "`version`"),
         ("status: {}\n", "status", "Fields here are apiVersion, kind, metadata, spec"),
@@ -81,6 +90,27 @@ def test_an_unknown_field_is_answered_with_the_known_ones(more: str, field: str,
     """The closest name where there is one, else all that could stand there."""
     found = refusal(GOOD + more)
     assert f"late.yaml:9: {field}: is not a field." == found.detail
+    assert hint in found.hint
+
+
+@pytest.mark.parametrize(
+    ("more", "line", "said", "hint"),
+    [
+        ("  records: off\n", 9, "spec.records: ", "YAML reads this as true or false; quote it"),
+        ("  nodes:\n    env:\n      A: b\n      THREADS: 2\n", 12, "spec.nodes.env.THREADS: ", "a number; quote it"),
+        ("  nodes:\n    nodeSelector: {since: 2024-01-01}\n", 10, "spec.nodes.nodeSelector.since: ", "a date; quote it"),
+        ("  nodes:\n    resources:\n      limits: {cpu: 0.5}\n", 11, "spec.nodes.resources.limits.cpu: is not a quantity", ""),
+        ("  nodes:\n    imagePullSecrets:\n    - good\n    - No\n", 12, "spec.nodes.imagePullSecrets.1: ", ""),
+        ("  nodes:\n    tolerations:\n    - key: a\n      effect: Never\n", 12, "spec.nodes.tolerations.0.effect: ", ""),
+        ("  progressSeconds: yes\n", 9, "spec.progressSeconds: ", ""),
+        ("  running: 'no'\n", 9, "spec.running: ", ""),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_placed_below_lists_and_maps_too(more: str, line: int, said: str, hint: str) -> None:
+    """With YAML's own surprises explained: what it takes for a date, a number or a yes."""
+    found = refusal(GOOD + more)
+    assert found.detail.startswith(f"late.yaml:{line}: {said}")
+    assert not found.detail.endswith("..")
     assert hint in found.hint
 
 

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from quarterdeck.storage.opening import open_storage
 from quarterdeck.storage.protocol import Storage
+from quarterdeck.storage.s3_access import S3Files
 
-__all__ = ["Storage", "open_storage"]
+__all__ = ["S3Files", "Storage", "open_storage"]

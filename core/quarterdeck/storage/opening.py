@@ -12,6 +12,7 @@ from quarterdeck.storage.folder import FolderStorage
 from quarterdeck.storage.memory import MemoryStorage
 from quarterdeck.storage.protocol import Storage
 from quarterdeck.storage.s3 import S3Storage
+from quarterdeck.storage.s3_access import S3Files
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _QUERY = {"endpoint", "region"}
@@ -19,11 +20,12 @@ _FORMS = "Use a folder's path, file:///folder, s3://bucket/prefix?endpoint=…&r
 _SECRETS = "Give credentials as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or in the credentials file."
 
 
-def open_storage(url: str | Path) -> Storage:
+def open_storage(url: str | Path, files: S3Files | None = None) -> Storage:
     """The store that a URL names; nothing is contacted or written yet (`Storage.check` does that).
 
     Args:
         url: a folder's path, ``file:///folder``, ``s3://bucket/prefix?endpoint=…&region=…`` or ``memory://name``.
+        files: credentials and authority of an S3 server; the usual AWS settings where None.
 
     Raises:
         InvalidInput: no such form, or a secret in the URL; the URL is not repeated, because of that secret.
@@ -36,7 +38,7 @@ def open_storage(url: str | Path) -> Storage:
     if not separator:
         return FolderStorage(_expanded(Path(text)))
     if scheme == "s3":
-        return _s3(text)
+        return _s3(text, files)
     if scheme == "file":
         return _file(text)
     if scheme == "memory":
@@ -70,7 +72,7 @@ def _file(url: str) -> FolderStorage:
     return FolderStorage(Path(unquote(parts.path)))
 
 
-def _s3(url: str) -> S3Storage:
+def _s3(url: str, files: S3Files | None) -> S3Storage:
     """Everything after the bucket is public: a URL is stored, shown and sent around, so it may hold no credential."""
     parts = _split(url)
     if "@" in parts.netloc or ":" in parts.netloc:
@@ -81,7 +83,8 @@ def _s3(url: str) -> S3Storage:
     if parts.fragment or not set(query) <= _QUERY:
         raise _refuse("An s3 URL takes endpoint and region in its query, nothing else.", _SECRETS)
     prefix = unquote(parts.path).strip("/")
-    return S3Storage(parts.netloc, prefix, endpoint=_endpoint(query.get("endpoint", "")), region=query.get("region", ""))
+    endpoint, region = _endpoint(query.get("endpoint", "")), query.get("region", "")
+    return S3Storage(parts.netloc, prefix, endpoint=endpoint, region=region, files=files)
 
 
 def _endpoint(value: str) -> str:

@@ -1,7 +1,8 @@
 """The store in an S3 bucket: the one module that speaks to boto3, loaded when a bucket is first used.
 
 Settings come from where every AWS tool takes them: the default credential chain, AWS_ENDPOINT_URL_S3 or
-AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE. The store's URL may name endpoint and region, never a credential.
+AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE. The store's URL may name endpoint and region, never a credential. A node in a
+cluster is told of files that hold credentials and authority instead (`s3_access`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from urllib.parse import urlencode
 from quarterdeck.errors import StorageError
 from quarterdeck.storage.keys import check_key, check_prefix
 from quarterdeck.storage.protocol import prove
+from quarterdeck.storage.s3_access import CA_HINT, CREDENTIAL_HINT, S3Files
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -68,6 +70,7 @@ _UNUSABLE = {
     "ConfigParseError",
 }
 _CREDENTIAL_HINT = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the credentials file of this process."
+_AUTHORITY_HINT = "Point AWS_CA_BUNDLE to the PEM file of the authority that signed the server's certificate."
 
 
 @dataclass(frozen=True)
@@ -98,16 +101,26 @@ class S3Storage:
         endpoint: base URL of the S3 server; AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or AWS itself where empty.
         region: AWS_REGION, AWS_DEFAULT_REGION, the profile's or us-east-1 where empty.
         patience: time limits.
+        files: hold credentials and authority; the client is made anew when they have changed.
     """
 
     def __init__(
-        self, bucket: str, prefix: str = "", *, endpoint: str = "", region: str = "", patience: Patience | None = None
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        endpoint: str = "",
+        region: str = "",
+        patience: Patience | None = None,
+        files: S3Files | None = None,
     ) -> None:
         self.bucket = bucket
         self._prefix = check_key(prefix) + "/" if prefix else ""
         self._endpoint = endpoint
         self._region = region
         self._patience = patience or Patience()
+        self._files = files or S3Files()
+        self._read = self._files.state()
         self._made: S3Client | None = None
         self._making = threading.Lock()
         # Legible, for people read it, but escaped where a value would otherwise end or start another one.
@@ -239,15 +252,19 @@ class S3Storage:
             return same and not ours.read(1)
 
     def _client(self) -> S3Client:
-        """The client, made anew after credentials were refused, so that a rotated file counts without a restart."""
+        """The client, made anew after credentials were refused or files were replaced: rotation needs no restart."""
         with self._making:
-            if self._made is None:
-                self._made = self._connect()
+            # Looked at before they are read: what changes in between is found the next time.
+            state = self._files.state()
+            if self._made is None or state != self._read:
+                self._made, self._read = self._connect(), state
             return self._made
 
     def _connect(self) -> S3Client:
         import boto3
         from botocore.config import Config
+
+        credentials, authority = self._files.credentials(), self._files.verify()
 
         # A session of our own: boto3's default one is shared, is no friend of threads, and keeps refused credentials.
         session = boto3.session.Session()
@@ -264,7 +281,17 @@ class S3Storage:
             response_checksum_validation="when_required",
             max_pool_connections=16,
         )
-        return session.client("s3", endpoint_url=self._endpoint or None, region_name=region, config=config)
+        access, secret, token = credentials or (None, None, None)
+        return session.client(
+            "s3",
+            endpoint_url=self._endpoint or None,
+            region_name=region,
+            config=config,
+            aws_access_key_id=access,
+            aws_secret_access_key=secret,
+            aws_session_token=token,
+            verify=authority,
+        )
 
     @contextmanager
     def _named(self, action: str, key: str) -> Iterator[None]:
@@ -284,6 +311,11 @@ class S3Storage:
     def _explain(self, error: Exception, action: str, key: str) -> StorageError:
         where = f"bucket {self.bucket} at {self._endpoint or _endpoint_variable() or 'AWS'}"
         code, retryable, detail, hint = _verdict(error, where, action, key)
+        # Whoever mounts files cannot set this process's variables.
+        if self._files.folder and hint == _CREDENTIAL_HINT:
+            hint = CREDENTIAL_HINT
+        elif self._files.ca and hint == _AUTHORITY_HINT:
+            hint = CA_HINT
         thing = ("object", key) if code == "not-found" else ("bucket", self.bucket)
         extra = {"action": action, "bucket": self.bucket, "endpoint": self._endpoint or _endpoint_variable()}
         return StorageError(detail, code=code, retryable=retryable, hint=hint, kind=thing[0], name=thing[1], extra=extra)
@@ -332,8 +364,7 @@ def _verdict_without_answer(error: Exception, where: str, action: str) -> tuple[
         detail = f"No complete credentials were found for {where} ({action})."
         return "wrong-credentials", name == "CredentialRetrievalError", detail, _CREDENTIAL_HINT
     if name == "SSLError":
-        hint = "Point AWS_CA_BUNDLE to the PEM file of the authority that signed the server's certificate."
-        return "unreachable", True, f"The TLS certificate of {where} was not accepted ({action}).", hint
+        return "unreachable", True, f"The TLS certificate of {where} was not accepted ({action}).", _AUTHORITY_HINT
     if name in _UNUSABLE:
         detail = f"The settings for {where} are not usable ({action}: {name})."
         return "store-failed", False, detail, "Check AWS_REGION, AWS_ENDPOINT_URL_S3 and the AWS config file."
