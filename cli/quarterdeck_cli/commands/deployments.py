@@ -51,6 +51,9 @@ def apply(
     # All documents have been read before the first one changes anything.
     for each in resources:
         change(each.metadata.name, "applied", output, timeout, partial(_apply, each, reason))
+        idle = each.spec.for_clusters()
+        if idle:
+            note(f"without effect here, for they need a cluster: {', '.join(idle)}")
 
 
 @app.command()
@@ -134,7 +137,8 @@ def _apply(wanted: ModelDeployment, reason: str, client: Client, wait: float | N
 def resource(found: dict[str, Any]) -> ModelDeployment:
     """The YAML document that makes a deployment what it is."""
     wish = found["wish"]
-    spec = {field: wish[field] for field in ("project", "description", "access", "records", "running")}
+    kept = ("project", "description", "access", "records", "running", "rollback", "progress_seconds")
+    spec = {field: wish[field] for field in kept}
     main, challenger = wish["main"], wish["challenger"]
     spec["model"] = {"name": main["model"], "version": main["version"], **_how(main)}
     # The document names what was resolved, so that it means the same elsewhere.

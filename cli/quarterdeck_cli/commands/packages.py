@@ -1,8 +1,9 @@
-"""`quarterdeck package`: build, look at, prove, publish and fetch packages."""
+"""`quarterdeck package`: build, look at, prove, publish and fetch packages, and build images for them."""
 
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +17,7 @@ from quarterdeck.errors import InvalidInput
 from quarterdeck.manifest import Manifest, Proof
 from quarterdeck.plan import VersionRef
 from quarterdeck.storage import Storage, open_storage
-from quarterdeck_cli import errors
+from quarterdeck_cli import errors, images
 from quarterdeck_cli.output import Format, Output, next_step, note, show, spinner, word
 
 app = typer.Typer(help="Build, prove, publish and fetch model packages.")
@@ -32,6 +33,14 @@ class FormChoice(StrEnum):
     compiled = "compiled"
     skops = "skops"
     joblib = "joblib"
+
+
+class Builder(StrEnum):
+    """Programs that build images."""
+
+    docker = "docker"
+    podman = "podman"
+    buildah = "buildah"
 
 
 @app.command()
@@ -210,6 +219,44 @@ def pull(
         output,
         [f"version/{model}-{version} fetched", f"{target}, {manifest.size} bytes, {manifest.digest}"],
     )
+
+
+@app.command()
+def image(
+    folder: Folder,
+    tag: Annotated[str, typer.Option("--tag", help="Name of the image; quarterdeck-node:MODEL-DIGEST where left out.")] = "",
+    base: Annotated[str, typer.Option("--base", help="Image to start from, with the package's feature release of Python.")] = "",
+    builder: Annotated[Builder | None, typer.Option("--builder", help="What builds; the first that works if left out.")] = None,
+    context: Annotated[
+        Path | None, typer.Option("--context", file_okay=False, help="Only write what it is built from into this new folder.")
+    ] = None,
+    checkout: Annotated[
+        Path | None,
+        typer.Option("--checkout", file_okay=False, help="Checkout of Quarterdeck; this program's own if left out."),
+    ] = None,
+    output: Output = Format.table,
+) -> None:
+    """Build a node's image with the interpreter and libraries that the package records; compiled packages need none.
+
+    Example: quarterdeck package image ./risk-score --tag registry.example.org/risk-score-node:1
+    """
+    manifest = package_files.read(folder)
+    made = images.recipe(manifest, tag, base)
+    facts = {"model": manifest.model, "digest": manifest.digest, "image": made.tag, "base": made.base}
+    if context is not None:
+        images.write_context(context, made, manifest.environment, checkout)
+        show({**facts, "context": str(context)}, output, [f"context/{context.name} written", f"{made.tag} from {made.base}"])
+        next_step(f"cd {context} && docker build {' '.join(made.build_args())} .")
+        return
+    program = images.builder(builder or "")
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch) / "context"
+        images.write_context(place, made, manifest.environment, checkout)
+        images.build(program, place, made)
+    show({**facts, "builder": program}, output, [f"image/{made.tag} built", f"from {made.base} by {program}"])
+    if manifest.environment.variables:
+        note(f"set in spec.nodes.env: {', '.join(manifest.environment.variables)}")
+    next_step(f"push it where the cluster finds it, then set spec.nodes.image: {made.tag}")
 
 
 def _published(folder: Path, storage: Storage, version: int | None) -> tuple[VersionRef, list[str]]:
