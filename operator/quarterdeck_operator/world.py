@@ -49,6 +49,8 @@ class ClusterRecord(Frozen):
     sequence: int = Field(0, description="Of the plans; rises whenever their content does.")
     content: str = Field("", description="Digest of the plans' content under this sequence.")
     pins: dict[str, Digest] = Field(default_factory=dict, description="`model/version` → the first digest that a node reported.")
+    wish: str = Field("", description="Which version the spec last named, as text.")
+    chosen: int = Field(0, description="Generation in which that changed last; a choice lifts a rejection.")
     templates: dict[Role, Template] = Field(default_factory=dict, description="Current pod template of each role.")
 
 

@@ -236,6 +236,31 @@ def test_what_cannot_be_there_in_time_is_refused_at_once() -> None:
     story(tell)
 
 
+def test_a_look_ahead_refuses_what_asking_would_refuse_and_nothing_else() -> None:
+    """Without a place in the queue: by its rows and by its deadline, counted once each; an idle model lets everybody in."""
+
+    async def tell(batcher: Batcher, model: Model) -> None:
+        model.seconds = 0.05
+        batcher.admit(1_000)
+        await batcher.predict(rows(1))
+        batcher.admit(1, now() + 1)
+        for deadline in (now() + 0.01, float("nan")):
+            running = asyncio.ensure_future(batcher.predict(rows(*range(5))))
+            await turns()
+            waiting = asyncio.ensure_future(batcher.predict(rows(*range(5))))
+            await turns()
+            with pytest.raises(Overloaded) as refused:
+                batcher.admit(1, deadline)
+            with pytest.raises(Overloaded) as asked:
+                await batcher.predict(rows(1), deadline)
+            assert (refused.value.code, refused.value.detail) == (asked.value.code, asked.value.detail)
+            await asyncio.gather(running, waiting)
+        assert sum(batcher.figures.shed.values()) == 4
+        batcher.admit(0)
+
+    story(tell, queue_rows=5)
+
+
 def test_who_has_waited_too_long_is_told_while_a_batch_still_runs() -> None:
     """A model that hangs must not hold its callers: in the queue by the setting, anywhere by a deadline of their own."""
 

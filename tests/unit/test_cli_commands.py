@@ -13,11 +13,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import yaml
 
 from quarterdeck.client import Client
+from quarterdeck.placement import Rollback
 from quarterdeck.resources import read
 from quarterdeck_cli import output
 from quarterdeck_cli.commands import deployments, keys
@@ -72,7 +74,8 @@ def test_wide_adds_what_tells_deployments_apart(at: Desk) -> None:
 @pytest.mark.parametrize(("main", "challenger"), [("none", "cuda"), ("cuda", "none"), ("cuda", "cuda")])
 def test_what_get_writes_asks_for_the_same_again(main: str, challenger: str) -> None:
     """How versions run included: read again and sent again, the document is the very wish that it was written from."""
-    places = {"project": "default", "description": "", "access": "public", "records": "off", "running": True}
+    places: dict[str, Any] = {"project": "default", "description": "", "access": "public", "records": "off", "running": True}
+    places |= {"rollback": Rollback(min_requests=7).model_dump(mode="json"), "progress_seconds": 90}
     wish = {
         **places,
         "main": {"model": "flights", "version": 1, "trust": "code", "accelerator": main},
@@ -201,6 +204,13 @@ def test_several_documents_are_read_before_the_first_changes_anything(at: Desk) 
     said = run("apply", "-f", both)
     assert (said.code, said.out) == (2, "")
     assert run("get", "pair-one").code == 3
+
+
+def test_apply_says_what_needs_a_cluster(at: Desk) -> None:
+    """The file is taken whole, and nobody waits for three nodes that will not come."""
+    said = run("apply", "-f", at.wish("small", nodes={"replicas": 3}, keyring="ours"))
+    assert (said.code, said.out.splitlines()[0]) == (0, "deployment/small applied")
+    assert said.err == "without effect here, for they need a cluster: nodes, keyring\n"
 
 
 def test_apply_reads_stdin(at: Desk) -> None:

@@ -93,6 +93,27 @@ def test_apply_finds_the_version_of_a_digest() -> None:
         twin.client().apply(read(YAML.replace("version: 1", f"version: 8, digest: '{DIGEST}'"))[0])
 
 
+def test_apply_of_a_pin_sends_the_pinned_version_and_its_reason() -> None:
+    """It stands in for main while the file has it, run in main's way; a reason of one's own comes before the pin's."""
+    twin = Deployer({"/api/deployments/late": DONE})
+    pinned = read(YAML + "  pin: {version: 3, reason: too many alarms}\n")[0]
+    twin.client().apply(pinned)
+    twin.client().apply(pinned, "as agreed")
+    assert [body["why"] for _, _, body in twin.asked] == ["too many alarms", "as agreed"]
+    assert twin.asked[0][2]["main"] == {"model": "flights", "version": 3, "trust": "data", "accelerator": "none"}
+
+
+def test_apply_leaves_out_what_only_a_cluster_has() -> None:
+    """The API would refuse what it does not know."""
+    twin = Deployer({"/api/deployments/late": DONE})
+    more = "  nodes: {replicas: 3}\n  store: {url: 's3://b'}\n  keyring: ours\n"
+    wanted = read(YAML + more)[0]
+    twin.client().apply(wanted)
+    assert not {"nodes", "store", "keyring", "pin"} & set(twin.asked[0][2])
+    assert wanted.spec.for_clusters() == ["nodes", "store", "keyring"]
+    assert read(YAML + "  nodes: {replicas: 1}\n")[0].spec.for_clusters() == []
+
+
 def test_register_names_the_run() -> None:
     """Version, digest and run; the run is left out where there is none."""
     twin = Deployer({"/api/models/flights/versions": {}})

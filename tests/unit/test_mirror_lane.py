@@ -143,7 +143,7 @@ def test_a_long_queue_makes_larger_batches() -> None:
     """A few hundred rows do not wait for more; what came meanwhile travels together."""
     plan = deployment("http://one")
     found = lane(plan)
-    assert found.enough == 256
+    assert found.enough == 512
     for index in range(50):
         offer(found, f"r{index}", rows=30, plan=plan)
     assert [batch.rows for batch in (found.take(0.0), found.take(0.0)) if batch] == [990, 510]

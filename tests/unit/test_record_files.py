@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from quarterdeck.record_files import CHALLENGER_COLUMNS, MAIN_COLUMNS, files, main_table, pairs, read_challenger, read_main
+from quarterdeck.record_files import CHALLENGER_COLUMNS, MAIN_COLUMNS, files, keys, main_table, pairs, read_challenger, read_main
 from quarterdeck.records import Answer, ChallengerRecord, Frame, MirroredRow
 from quarterdeck.schema import Feature, Row, Schema
 from quarterdeck.storage.memory import MemoryStorage
@@ -38,7 +37,7 @@ def frame(number: int, rows: list[Row] | None = None, **changed: Any) -> Frame:
     """One request; its rows are `ROW` unless told."""
     rows = rows or [ROW]
     answers = [Answer("yes", [0.25, 0.75])] * len(rows)
-    return Frame(number, replace(record(number, digest=DIGEST), rows=rows, answers=answers, **changed))
+    return Frame(number, record(number, digest=DIGEST)._replace(rows=rows, answers=answers, **changed))
 
 
 def challenger_frame(number: int, rows: list[MirroredRow]) -> Frame:
@@ -184,3 +183,19 @@ def test_pairs_are_rows_that_both_answered() -> None:
     assert found["challenger_prediction"].to_pylist() == ['"yes"', '"no"']
     assert found["challenger_scores"].to_pylist() == [[0.4, 0.6], [0.9, 0.1]]
     assert found["main_version"].to_pylist() == [1, 1]
+
+
+def test_a_long_segment_is_one_file_and_rows_that_do_not_fit_are_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row is there once; only the part of the segment that has the misfit loses its types."""
+    monkeypatch.setattr("quarterdeck.record_files._PIECE", 10)
+    fitting = [frame(number) for number in range(1, 41)]
+    storage = stored(fitting)
+    assert [key.rsplit("-", 3)[1:3] for key in keys(storage, "flights", "main")] == [[f"{1:020d}", f"{40:020d}"]]
+    assert read_main(storage, "flights")["seq"].to_pylist() == list(range(1, 41))
+    misfit = frame(41, [{**ROW, "hour": 2**80}])
+    storage = stored([*fitting, misfit, frame(42)])
+    assert [key.rsplit("-", 3)[1:3] for key in keys(storage, "flights", "main")] == [
+        [f"{1:020d}", f"{40:020d}"],
+        [f"{41:020d}", f"{42:020d}"],
+    ]
+    assert read_main(storage, "flights")["seq"].to_pylist() == list(range(1, 43))

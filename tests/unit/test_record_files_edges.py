@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -27,7 +26,7 @@ def main(number: int, when: datetime = NOON, rows: int = 1, digest: str = DIGEST
     found: list[Row] = [{"wind": float(place)} for place in range(rows)]
     answers = [Answer(float(place), []) for place in range(rows)]
     record = MainRecord(
-        ts, f"r{number}", "late", "default", "dev", 1, "late", 1, digest, "plain", latency, found, answers
+        ts, f"r{number}", "late", "default", "dev", 1, "late", 1, digest, "plain", latency, "", "", found, answers
     )  # fmt: skip
     return Frame(number, record)
 
@@ -119,7 +118,7 @@ def test_a_deployment_whose_name_begins_like_another_has_its_own_records() -> No
     """A prefix ends with a slash: `late` never reads what belongs to `late-two`."""
     frame = main(1)
     assert isinstance(frame.record, MainRecord)
-    storage = store([frame, Frame(2, replace(frame.record, deployment="late-two", request_id="other"))])
+    storage = store([frame, Frame(2, frame.record._replace(deployment="late-two", request_id="other"))])
     assert read_main(storage, "late")["request_id"].to_pylist() == ["r1"]
     assert read_main(storage, "late-two")["request_id"].to_pylist() == ["other"]
 

@@ -36,8 +36,8 @@ number = st.integers(min_value=0, max_value=2**53)
 answer = st.builds(Answer, label, st.lists(finite, max_size=3))
 rows = st.lists(st.dictionaries(text, scalar, max_size=4), max_size=3)
 mains = st.builds(
-    MainRecord, number, name, name, name, name, number, name, number, name, name, number, rows, st.lists(answer, max_size=3),
-    name, name,
+    MainRecord, number, name, name, name, name, number, name, number, name, name, number, name, name, rows,
+    st.lists(answer, max_size=3),
 )  # fmt: skip
 outcomes: st.SearchStrategy[tuple[Any, ...]] = st.one_of(
     st.tuples(st.just("answered"), label, st.lists(finite, max_size=3), st.just("")),

@@ -6,7 +6,6 @@ import json
 import math
 import struct
 import zlib
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -33,7 +32,7 @@ from tests.agents import framed
 HEAD = 20
 MAIN = MainRecord(
     1_763_700_000_000_000, "r1", "late", "default", "dev", 3, "late", 1, "sha256:" + 64 * "a", "plain", 90,
-    [{"wind": 1.5, "hour": 7, "carrier": None, "holiday": True}], [Answer("yes", [0.25, 0.75])], "mine", "k1",
+    "mine", "k1", [{"wind": 1.5, "hour": 7, "carrier": None, "holiday": True}], [Answer("yes", [0.25, 0.75])],
 )  # fmt: skip
 MIRRORED = [
     MirroredRow("r1-0", "answered", "yes", [0.25, 0.75], ""),
@@ -70,7 +69,7 @@ def test_numbers_come_back_as_they_were_given(numbers: list[int]) -> None:
 @given(st.lists(labels, min_size=1, max_size=5))
 def test_labels_keep_their_type(found: list[str | int | float | bool]) -> None:
     """True, 1 and 1.0 are three labels, and floats come back to the last bit."""
-    record = replace(MAIN, rows=[{}] * len(found), answers=[Answer(label, []) for label in found])
+    record = MAIN._replace(rows=[{}] * len(found), answers=[Answer(label, []) for label in found])
     (frame,) = decode(framed(1, record))
     assert isinstance(frame.record, MainRecord)
     again = [answer.prediction for answer in frame.record.answers]

@@ -20,6 +20,7 @@ def ref(version: int) -> VersionRef:
 
 
 V1, V2, V3 = ref(1), ref(2), ref(3)
+V1_CUDA = V1.model_copy(update={"accelerator": "cuda"})
 
 
 def spec(generation: int = 1, main: VersionRef | None = V1, **more: Any) -> Spec:
@@ -34,21 +35,24 @@ def node(
     active: VersionRef | None = None,
     **states: LoadState,
 ) -> NodeReport:
-    """A report; states are given as v1="ready", v2="failed" …"""
-    versions = [
-        VersionReport(
-            digest=ref(int(key[1:])).digest,
-            version=int(key[1:]),
-            state=state,
-            code="golden-mismatch" if state == "failed" else "",
-            reason="row 3 differs" if state == "failed" else "",
-        )
-        for key, state in states.items()
-    ]
+    """A report; states are given as v1="ready", v2="failed", v1_cuda="loading" …"""
+    versions = [_version(key, state) for key, state in states.items()]
     report = DeploymentReport(
         name="d", role=role, revision=revision, generation=generation, active=active.digest if active else None, versions=versions
     )
     return NodeReport(node=name, boot="b", role=role, url="http://127.0.0.1:1", sequence=1, ready=True, deployments=[report])
+
+
+def _version(key: str, state: LoadState) -> VersionReport:
+    number, _, accelerator = key[1:].partition("_")
+    return VersionReport(
+        digest=ref(int(number)).digest,
+        version=int(number),
+        accelerator="cuda" if accelerator == "cuda" else "none",
+        state=state,
+        code="golden-mismatch" if state == "failed" else "",
+        reason="row 3 differs" if state == "failed" else "",
+    )
 
 
 def serving(active: VersionRef = V1, generation: int = 1, **more: Any) -> Record:
@@ -368,6 +372,58 @@ WORLDS = [
         2,
         mirror=V1,
         previous=V1,
+    ),
+    World(
+        "the same bytes for another accelerator are loaded beside those that serve",
+        spec(2, V1_CUDA),
+        serving(),
+        [node(generation=2, active=V1, v1="ready")],
+        V1,
+        [V1, V1_CUDA],
+        1,
+        {"Progressing": ("True", "Loading"), "ModelLoaded": ("Unknown", "Loading")},
+    ),
+    World(
+        "the same bytes for another accelerator answer once they are proven on it",
+        spec(2, V1_CUDA),
+        serving(),
+        [node(generation=2, active=V1, v1="ready", v1_cuda="ready")],
+        V1_CUDA,
+        [V1_CUDA, V1],
+        2,
+        {"ModelLoaded": ("True", "Proven"), "RollbackReady": ("True", "Resident")},
+        previous=V1,
+    ),
+    World(
+        "an accelerator that a node does not have leaves the processor answering",
+        spec(2, V1_CUDA),
+        serving(),
+        [node(generation=2, active=V1, v1="ready", v1_cuda="failed")],
+        V1,
+        [V1],
+        1,
+        {"ModelLoaded": ("False", "GoldenMismatch"), "Progressing": ("False", "Held")},
+        hold="golden-mismatch",
+    ),
+    World(
+        "back from the accelerator to the processor rejects nothing",
+        spec(3, V1, leaving=V1.digest),
+        serving(V1_CUDA, 2, previous=V1, left=V1),
+        [node(generation=3, active=V1, v1="ready", v1_cuda="ready")],
+        V1,
+        [V1, V1_CUDA],
+        3,
+        previous=V1_CUDA,
+    ),
+    World(
+        "a challenger of main's bytes is not mirrored to, whatever scores it",
+        spec(challenger=V1_CUDA),
+        serving(challenger=V1_CUDA),
+        [node(active=V1, v1="ready"), node("c", "challenger", v1_cuda="ready")],
+        V1,
+        [V1],
+        1,
+        {"ChallengerReady": ("True", "Proven"), "ChallengerReceiving": ("False", "SameAsMain")},
     ),
 ]
 

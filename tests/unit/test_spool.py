@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def frames(folder: Path) -> list[Frame]:
 
 def timeless(records: Iterable[Record]) -> list[Record]:
     """Records without the moment they were written at."""
-    return [replace(one, ts=0) for one in records]
+    return [one._replace(ts=0) for one in records]
 
 
 @pytest.mark.parametrize("one", [record(1, rows=2), MIRRORED], ids=["main", "challenger"])

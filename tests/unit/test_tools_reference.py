@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from quarterdeck import errors as quarterdeck_errors
-from tools import generate, protocol
+from tools import chart, crds, generate, protocol
 from tools.reference import cli, errors, http, metrics, settings, tables
 from tools.reference.tables import cell, first_line, model_tables, table, type_words
 
@@ -231,6 +231,9 @@ def test_generate_writes_every_page(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(generate, "REFERENCE", tmp_path / "docs" / "reference")
     monkeypatch.setattr(protocol, "FOLDER", tmp_path / "api_node")
     monkeypatch.setattr(protocol, "render", lambda: {Path("made_pb2.py"): "made"})
+    monkeypatch.setattr(crds, "FOLDER", tmp_path)
+    monkeypatch.setattr(crds, "render", lambda: {Path("crds", "made.yaml"): "made"})
+    monkeypatch.setattr(chart, "render", dict)
     (tmp_path / "api_node").mkdir()
     generate.main()
     assert (tmp_path / "api_node" / "made_pb2.py").read_text() == "made"
@@ -238,7 +241,9 @@ def test_generate_writes_every_page(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "one.md": generate.NOTE + "# One\n",
         "two.md": generate.NOTE + "# Two\n",
     }
-    assert capsys.readouterr().out.splitlines() == ["docs/reference/one.md", "docs/reference/two.md", "api_node/made_pb2.py"]
+    assert (tmp_path / "crds" / "made.yaml").read_text() == "made"
+    made = ["docs/reference/one.md", "docs/reference/two.md", "api_node/made_pb2.py", "crds/made.yaml"]
+    assert capsys.readouterr().out.splitlines() == made
 
 
 def test_groups_come_before_their_commands() -> None:

@@ -1,0 +1,1 @@
+"""What a deployment owns in the cluster: pure builders, one file per sort of object; `everything` calls them all."""
