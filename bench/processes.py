@@ -29,12 +29,13 @@ def start(
     """Start a program that stays on one core with all its children; what it says goes to `log`.
 
     With `idle` it runs only while nothing else wants the core. The lowest nice value would not do: it still takes milliseconds at
-    a time from whoever shares the core.
+    a time from whoever shares the core. Nor would a session of its own: Linux groups processes by session (autogroup) and gives
+    each group an equal share, so an idle process would compete with the load generator like any other.
     """
     words = ["taskset", "-c", str(core), *(["chrt", "--idle", "0"] if idle else []), *map(str, command)]
     with log.open("ab") as target:
         return subprocess.Popen(
-            words, cwd=folder, env={**os.environ, **variables}, stdout=target, stderr=target, start_new_session=True
+            words, cwd=folder, env={**os.environ, **variables}, stdout=target, stderr=target, process_group=0
         )
 
 

@@ -122,6 +122,8 @@ def record(number: int, rows: int = 1, digest: str = "sha256:" + "a" * 64) -> Ma
         digest=digest,
         door="plain",
         latency_us=800,
+        caller_id="",
+        key_id="",
         rows=[{"number": float(number)} for _ in range(rows)],
         answers=[Answer(json.dumps(number), [0.5, 0.5]) for _ in range(rows)],
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from quarterdeck.plan import DeploymentPlan, DeploymentReport, NodeReport, Plan, Role, VersionRef, VersionReport
+from quarterdeck.plan import DeploymentPlan, DeploymentReport, LoadState, NodeReport, Plan, Role, VersionRef, VersionReport
 
 
 @dataclass
@@ -109,12 +109,14 @@ class NodeTwin:
             return VersionReport(
                 digest=ref.digest,
                 version=ref.version,
+                accelerator=ref.accelerator,
                 state="failed",
                 code=self.refuses[ref.digest],
                 reason="row 3 gives another answer",
                 place="row 3",
             )
-        return VersionReport(digest=ref.digest, version=ref.version, state="loading" if ref.digest in self.slow else "ready")
+        state: LoadState = "loading" if ref.digest in self.slow else "ready"
+        return VersionReport(digest=ref.digest, version=ref.version, accelerator=ref.accelerator, state=state)
 
     def _headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.token}"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from quarterdeck.plan import NodeReport, Plan
@@ -18,22 +20,32 @@ class PlanServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None, key: Path | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self._scheme = "https" if certificate else "http"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, key)
+            # Shaken hands with in the request's own thread: a stranger must not hold up the next caller.
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.plan: Plan | None = None
         self.reports: list[NodeReport] = []
+        self.paths: set[str] = set()
         self.changed = threading.Condition()
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self.server_address[1]}"
 
     def publish(self, plan: Plan) -> None:
         """Answer with this plan from now on, whatever its number is."""
         with self.changed:
             self.plan = plan
             self.changed.notify_all()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Silence: callers who leave or do not trust this server are part of the test."""
 
     def newest(self) -> NodeReport:
         """The last report; IndexError where there is none."""
@@ -46,6 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Wait for another plan than the one that is known, half a second at most."""
+        self.server.paths.add(urlsplit(self.path).path)
         after = int(parse_qs(urlsplit(self.path).query)["after"][0])
         with self.server.changed:
             self.server.changed.wait_for(lambda: self._differs(after), timeout=0.5)
@@ -54,6 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Keep a report."""
+        self.server.paths.add(self.path)
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.reports.append(NodeReport.model_validate_json(body))
         self._answer(204, b"")
@@ -74,9 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def plan_server() -> Iterator[PlanServer]:
-    """A running plan server."""
-    server = PlanServer()
+def plan_server(certificate: Path | None = None, key: Path | None = None) -> Iterator[PlanServer]:
+    """A running plan server; with TLS where there is a certificate."""
+    server = PlanServer(certificate, key)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

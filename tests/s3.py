@@ -82,7 +82,7 @@ def running(folder: Path, *, tls: bool = False) -> Iterator[S3Server]:
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     options = ["--port", f"127.0.0.1:{port}", "--health", "/health", "--keep-alive", "--quiet"]
     if tls:
-        _self_signed(certificate, key)
+        self_signed(certificate, key)
         options += ["--cert", str(certificate), "--key", str(key)]
     command = [str(binary()), *options, "posix", str(buckets)]
     with (folder / "log").open("wb") as log:
@@ -99,7 +99,7 @@ def running(folder: Path, *, tls: bool = False) -> Iterator[S3Server]:
         process.wait()
 
 
-def _self_signed(certificate: Path, key: Path) -> None:
+def self_signed(certificate: Path, key: Path) -> None:
     """A certificate for 127.0.0.1 that signs itself."""
     subject = ["-subj", "/CN=s3 for tests", "-addext", "subjectAltName=IP:127.0.0.1"]
     files = ["-out", str(certificate), "-keyout", str(key)]

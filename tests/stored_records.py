@@ -49,7 +49,7 @@ class Stored:
         rows: list[Row] = [{"dep_hour": float(row)} for row in range(len(answers))]
         record = MainRecord(
             ts=_micros(minute), request_id=request, door="plain", latency_us=150, rows=rows, answers=list(answers),
-            caller_id=caller, **self._place(version),
+            caller_id=caller, key_id="", **self._place(version),
         )  # fmt: skip
         self.store(record)
         return [row_id(request, row) for row in range(len(answers))]

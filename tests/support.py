@@ -10,7 +10,7 @@ from typing import TypeVar
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
-PROGRAMS = ("core", "api_node", "deployer", "cli")
+PROGRAMS = ("core", "api_node", "deployer", "operator", "cli")
 """Folders that hold one package of ours each."""
 
 T = TypeVar("T")

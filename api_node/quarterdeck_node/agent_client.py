@@ -1,4 +1,4 @@
-"""The serve process's view of its agent: one question, "is this version here, verified and proven?"."""
+"""The serve process's view of its agent: "is this version here, verified and proven?", and "which bytes is this number?"."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import httpx
 
 from quarterdeck.errors import PackageRefused, QuarterdeckError, StorageError
-from quarterdeck.plan import VersionRef
+from quarterdeck.manifest import Digest
+from quarterdeck.plan import VersionName, VersionRef
 
 _ENSURE_SECONDS = 3_600.0
 
@@ -31,6 +32,14 @@ class Agent(Protocol):
         Raises:
             PackageRefused: it must not be loaded; final until the plan changes.
             StorageError: the store or the agent cannot be used now; `retryable` says whether waiting may help.
+        """
+
+    async def resolve(self, wanted: VersionName, store: str) -> Digest:
+        """The digest of a version that is known by number.
+
+        Raises:
+            StorageError: as above; ``not-found`` where the store has no such version.
+            PackageRefused: what lies there is no manifest.
         """
 
     async def forget(self, keep: list[str]) -> None:
@@ -60,6 +69,11 @@ class HttpAgent:
         said = await self._post("/ensure", {**ref.model_dump(mode="json"), "store": store})
         return Ensured(self._folder / said["folder"], said.get("memory_bytes", 0), said.get("load_seconds", 0.0))
 
+    async def resolve(self, wanted: VersionName, store: str) -> Digest:
+        """See `Agent.resolve`."""
+        said = await self._post("/resolve", {**wanted.model_dump(mode="json"), "store": store})
+        return str(said["digest"])
+
     async def forget(self, keep: list[str]) -> None:
         """See `Agent.forget`."""
         await self._post("/forget", {"keep": keep})
@@ -76,7 +90,7 @@ class HttpAgent:
                 "The agent of this node does not answer.",
                 code="agent-unreachable",
                 kind="agent",
-                hint="It is started by the supervisor; see its log.",
+                hint="See its log: the supervisor starts it, in a cluster it is the container `agent`.",
             ) from None
         if response.is_success:
             return dict(response.json()) if response.content else {}
@@ -92,6 +106,7 @@ class MemoryAgent:
 
     def __init__(self, packages: dict[str, Path] | None = None) -> None:
         self.packages = dict(packages or {})
+        self.digests: dict[str, Digest] = {}
         self.failures: dict[str, QuarterdeckError] = {}
         self.asked: list[str] = []
         self.kept: list[str] = []
@@ -104,6 +119,15 @@ class MemoryAgent:
         if ref.digest not in self.packages:
             raise StorageError(f"The store has no {ref}.", code="not-found", kind="version", name=str(ref))
         return Ensured(self.packages[ref.digest])
+
+    async def resolve(self, wanted: VersionName, store: str) -> Digest:
+        """See `Agent.resolve`; `digests` and `failures` go by the version's name in words."""
+        self.asked.append(str(wanted))
+        if str(wanted) in self.failures:
+            raise self.failures[str(wanted)]
+        if str(wanted) not in self.digests:
+            raise StorageError(f"The store has no {wanted}.", code="not-found", retryable=False, kind="version", name=str(wanted))
+        return self.digests[str(wanted)]
 
     async def forget(self, keep: list[str]) -> None:
         """See `Agent.forget`. There is always room here, so nothing goes; `kept` tells what was asked."""

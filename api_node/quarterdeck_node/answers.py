@@ -120,6 +120,11 @@ class Answers:
             return [self._writer.classes[pick] for pick in self._picks]
         return [answer.prediction for answer in self.all()]
 
+    @property
+    def picks(self) -> Sequence[int] | None:
+        """The place of each row's prediction among the classes; None where there are none, or it is not known."""
+        return self._picks if self._listed is None and self._writer.classes else None
+
     def array(self) -> np.ndarray[Any, Any]:
         """The scores of all rows, or the numbers of a regression, as float64, one row each."""
         if self.scores is None:

@@ -55,6 +55,7 @@ class _Version:
         return VersionReport(
             digest=self.ref.digest,
             version=self.ref.version,
+            accelerator=self.ref.accelerator,
             state=self.state,
             code=self.code,
             reason=self.reason,
@@ -202,7 +203,8 @@ class Loader:
         self._changed()
 
     def _slot(self, plan: DeploymentPlan, old: Slot | None) -> Slot:
-        ready = {ref.version: resident for ref in _refs(plan) if (resident := self._resident(ref)) is not None}
+        # The active one last, lest the same version for another accelerator takes its number.
+        ready = {ref.version: resident for ref in reversed(_refs(plan)) if (resident := self._resident(ref)) is not None}
         if plan.active is None:
             return Slot(plan, None, ready)
         resident = self._resident(plan.active)

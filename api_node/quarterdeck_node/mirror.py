@@ -67,7 +67,8 @@ class Mirror:
         """
         if deployment.mirror is not None:
             sender = self._senders.get(deployment.name) or self._sender(deployment.name)
-            sender.offer(deployment, request_id, rows, count)
+            if sender.lane.offer(deployment, request_id, rows, count, time.monotonic()):
+                sender.wake()
 
     def report(self, name: str) -> MirrorReport:
         """The ledger of one deployment in this boot."""
@@ -116,12 +117,8 @@ class _Sender:
         self.lane.drop_queue()
         self._close_links()
 
-    def offer(self, plan: DeploymentPlan, request_id: str, rows: bytes, count: int) -> None:
-        lane, before = self.lane, self.lane.rows
-        lane.offer(plan, request_id, rows, count, time.monotonic())
-        # A sleeping sender wakes for the first row, and again only once a batch need not wait for more rows.
-        if not before or before < lane.enough <= lane.rows:
-            self._wake.set()
+    def wake(self) -> None:
+        self._wake.set()
 
     def retarget(self, plan: DeploymentPlan | None) -> None:
         before, schema = self.lane.target, self._schema(self._name)

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from quarterdeck.plan import DeploymentPlan, Mirror, MirrorReport
 
 IN_FLIGHT = 2
 GATHER_SECONDS = 0.02
-ENOUGH_ROWS = 256
+ENOUGH_ROWS = 512
 """So many rows are sent without waiting for more; while a batch is on its way, the next one may grow beyond that."""
 BATCH_BYTES = 2**20
 """A batch holds about this much at most, however few rows that are: writing it must not hold up the loop."""
@@ -34,18 +34,22 @@ Outcome = Literal["answered", "failed", "expired"]
 
 @dataclass(slots=True)
 class Bundle:
-    """Requests of one plan that were offered within the same few milliseconds: three lists, one place for each request.
+    """Requests of one plan that were offered within the same few milliseconds.
 
-    Lists of plain values rather than objects per request, for the garbage collector looks at every object that waits here.
+    `requests` holds (request id, text of its rows, number of rows) for each, one after the other: the garbage collector looks at
+    every object that waits here. Up to `most_rows`, `most_size` and the moment `until` more may join without another look at the
+    rest of the queue; with `enough` rows in it the whole queue has enough.
     """
 
     plan: DeploymentPlan
     offered: float
-    request_ids: list[str] = field(default_factory=list)
-    texts: list[bytes] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
+    until: float
+    requests: list[Any] = field(default_factory=list)
     rows: int = 0
     size: int = 0
+    most_rows: int = 0
+    most_size: int = 0
+    enough: int = 0
 
 
 class Batch(NamedTuple):
@@ -63,17 +67,17 @@ class Batch(NamedTuple):
     @property
     def request_ids(self) -> list[str]:
         """The requests, in order."""
-        return [name for bundle in self.bundles for name in bundle.request_ids]
+        return [name for bundle in self.bundles for name in bundle.requests[::3]]
 
     @property
     def counts(self) -> list[int]:
         """How many rows each request has."""
-        return [count for bundle in self.bundles for count in bundle.counts]
+        return [count for bundle in self.bundles for count in bundle.requests[2::3]]
 
     def body(self) -> bytes:
         """JSON text of ``{"rows": […]}``, joined from the texts of the requests."""
         # The brackets of each array are cut off; a caller may have put white space around them.
-        texts = [text.strip()[1:-1] for bundle in self.bundles for text in bundle.texts]
+        texts = [text.strip()[1:-1] for bundle in self.bundles for text in bundle.requests[1::3]]
         return b"".join((b'{"rows":[', b",".join(texts), b"]}"))
 
 
@@ -112,8 +116,9 @@ class Lane:
 
     plan: DeploymentPlan | None = None
     queue: deque[Bundle] = field(default_factory=deque)
-    rows: int = 0
-    size: int = 0
+    _open: Bundle | None = None
+    _closed_rows: int = 0
+    _closed_size: int = 0
     in_flight: int = 0
     in_flight_rows: int = 0
     mirrored: int = 0
@@ -125,6 +130,16 @@ class Lane:
     batch_rows: int = 0
     enough: int = 0
 
+    @property
+    def rows(self) -> int:
+        """How many rows are queued."""
+        return self._closed_rows + (self._open.rows if self._open is not None else 0)
+
+    @property
+    def size(self) -> int:
+        """How much memory they take, in bytes, about."""
+        return self._closed_size + (self._open.size if self._open is not None else 0)
+
     def report(self) -> MirrorReport:
         """The ledger as it is now."""
         return MirrorReport(
@@ -135,7 +150,7 @@ class Lane:
             **self.outcomes,
         )
 
-    def offer(self, plan: DeploymentPlan, request_id: str, rows: bytes, count: int, now: float) -> None:
+    def offer(self, plan: DeploymentPlan, request_id: str, rows: bytes, count: int, now: float) -> bool:
         """Queue a request's rows, or drop all of them where they do not fit or `plan` wants them sent elsewhere.
 
         Args:
@@ -144,31 +159,54 @@ class Lane:
             rows: JSON text of the array of objects.
             count: how many these are.
             now: monotonic seconds.
+
+        Returns:
+            Whether the sender should look: these are the first rows that are queued, or with them there are enough.
         """
         self.mirrored += count
-        mirror, size = plan.mirror, len(rows) + _REQUEST_BYTES
+        bundle = self._open
+        # Nearly every request joins the one before; main waits for what happens here.
+        if bundle is not None and plan is bundle.plan and now <= bundle.until:
+            before, total, size = bundle.rows, bundle.rows + count, bundle.size + len(rows) + _REQUEST_BYTES
+            if total <= bundle.most_rows and size <= bundle.most_size:
+                bundle.requests += (request_id, rows, count)
+                bundle.rows, bundle.size = total, size
+                return before < bundle.enough <= total
+        return self._offer(plan, request_id, rows, count, now)
+
+    def _offer(self, plan: DeploymentPlan, request_id: str, rows: bytes, count: int, now: float) -> bool:
+        mirror, size, before = plan.mirror, len(rows) + _REQUEST_BYTES, self.rows
         elsewhere = plan is not self.plan and _target(plan) != self.target
         # All rows or none: half a request would make pairs that no reader could tell from a loss.
-        if mirror is None or elsewhere or self.rows + count > mirror.queue_rows or self.size + size > mirror.queue_bytes:
+        if mirror is None or elsewhere or before + count > mirror.queue_rows or self.size + size > mirror.queue_bytes:
             self.dropped += count
-            return
-        bundle = self.queue[-1] if self.queue else None
+            return False
+        bundle = self._open
         if (
             bundle is None
             or bundle.plan is not plan
-            or now - bundle.offered > GATHER_SECONDS
+            or now > bundle.until
             or bundle.rows + count > self.batch_rows
             or bundle.size + size > BATCH_BYTES
         ):
-            bundle = Bundle(plan, now)
+            self._close()
+            bundle = self._open = Bundle(plan, now, now + GATHER_SECONDS)
             self.queue.append(bundle)
-        bundle.request_ids.append(request_id)
-        bundle.texts.append(rows)
-        bundle.counts.append(count)
+        # Whatever leaves the queue from here on only makes more room than this.
+        bundle.most_rows = min(self.batch_rows, mirror.queue_rows - self._closed_rows)
+        bundle.most_size = min(BATCH_BYTES, mirror.queue_bytes - self._closed_size)
+        bundle.enough = self.enough - self._closed_rows
+        bundle.requests += (request_id, rows, count)
         bundle.rows += count
         bundle.size += size
-        self.rows += count
-        self.size += size
+        return not before or before < self.enough <= before + count
+
+    def _close(self) -> None:
+        """Nothing joins the last bundle any more."""
+        if self._open is not None:
+            self._closed_rows += self._open.rows
+            self._closed_size += self._open.size
+            self._open = None
 
     def retarget(self, plan: DeploymentPlan | None, numbers: int = 1) -> None:
         """Take over a plan. Rows that wait for another version, or for nobody, are dropped: nobody can answer them any more.
@@ -181,6 +219,8 @@ class Lane:
         mirror = plan.mirror if plan else None
         self.batch_rows = min(mirror.batch_rows, max(1, ANSWER_NUMBERS // numbers)) if mirror else 0
         self.enough = min(ENOUGH_ROWS, self.batch_rows)
+        # It was begun with the bounds of the plan before.
+        self._close()
         if before != self.target:
             self.drop_queue()
             # Another challenger has done nothing wrong yet.
@@ -190,7 +230,8 @@ class Lane:
         """Give up what is queued."""
         self.dropped += self.rows
         self.queue.clear()
-        self.rows = self.size = 0
+        self._open = None
+        self._closed_rows = self._closed_size = 0
 
     def due(self, now: float) -> float | None:
         """Seconds until something is to be done: 0 means now, None not before the next offer or answer."""
@@ -241,6 +282,7 @@ class Lane:
             self.circuit.success()
 
     def _take(self, mirror: Mirror, offered_until: float) -> Batch:
+        self._close()
         first = self.queue.popleft()
         batch, rows, size = Batch([first], first.plan, mirror), first.rows, first.size
         while self.queue and self.queue[0].plan is first.plan and self.queue[0].offered <= offered_until:
@@ -250,8 +292,8 @@ class Lane:
             batch.bundles.append(bundle)
             rows += bundle.rows
             size += bundle.size
-        self.rows -= rows
-        self.size -= size
+        self._closed_rows -= rows
+        self._closed_size -= size
         self.in_flight_rows += rows
         return batch
 

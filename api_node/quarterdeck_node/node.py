@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import resource
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-from quarterdeck import verify
 from quarterdeck.plan import DeploymentPlan, DeploymentReport, NodeReport, Plan, VersionRef
-from quarterdeck.records import Answer
 from quarterdeck.schema import Schema
 from quarterdeck_node.agent_client import Agent, HttpAgent
 from quarterdeck_node.auth import Keyring
@@ -23,16 +19,15 @@ from quarterdeck_node.metrics import Metrics, State
 from quarterdeck_node.mirror import Mirror
 from quarterdeck_node.opening import open_version
 from quarterdeck_node.plan_client import PlanClient
-from quarterdeck_node.predictor import Live, Predictor, Resident, Slot
+from quarterdeck_node.predictor import Predictor, Resident
+from quarterdeck_node.probing import Prober
+from quarterdeck_node.resolving import Resolver
 from quarterdeck_node.runtimes.process import ModelProcess
 from quarterdeck_node.settings import Settings
 from quarterdeck_node.spool import Spool
 
 RUNNING_SECONDS = 30.0
-PROBE_SECONDS = 10.0
-"""Deadline of a probe: two that fail and the pauses between them still fit into `RUNNING_SECONDS`."""
 BEAT_SECONDS = 0.5
-_log = logging.getLogger(__name__)
 
 
 class Node:
@@ -60,9 +55,9 @@ class Node:
         self.predictor = Predictor(self.spool, self.mirror)
         self.metrics = Metrics(self.state, cache_seconds=settings.metrics_seconds)
         self._loader: Loader | None = None
+        self._resolver = Resolver(self.agent, self._changed)
         self._client: PlanClient | None = None
-        self._due = asyncio.Event()
-        self._probed: dict[str, tuple[str, float]] = {}
+        self._prober = Prober(lambda: self.predictor.slots, settings.probe_seconds, self._tell)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -71,7 +66,7 @@ class Node:
         self._client = PlanClient(self.settings, self.apply, self.report)
         # Before any plan: a mirror that is applied first would queue rows that nobody sends.
         self.mirror.start()
-        self._tasks = [asyncio.create_task(work) for work in (self.spool.run(), self._probe(), self._beat())]
+        self._tasks = [asyncio.create_task(work) for work in (self.spool.run(), self._prober.run(), self._beat())]
         self._client.start()
 
     async def stop(self) -> None:
@@ -84,6 +79,7 @@ class Node:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._resolver.close()
             if self._loader is not None:
                 await self._loader.close()
             await self.agent.close()
@@ -94,8 +90,7 @@ class Node:
     def drain(self) -> None:
         """Say that this node is about to leave; answers ask for their connections to be closed from now on."""
         self.draining = True
-        if self._client is not None:
-            self._client.changed()
+        self._tell()
 
     def apply(self, plan: Plan) -> None:
         """Take over a plan. Keys count from this moment, versions as soon as they are proven."""
@@ -103,6 +98,7 @@ class Node:
         self.keyring = Keyring(plan.keyring)
         if self._loader is not None:
             self._loader.apply(plan)
+            self._resolver.apply(plan)
 
     def missing(self) -> list[str]:
         """What keeps this node from being ready, in words; empty when it is."""
@@ -145,7 +141,7 @@ class Node:
             slots=slots,
             inflight=self.inflight,
             running={
-                name: (age := self._probe_age(name, slot)) is not None and age < RUNNING_SECONDS for name, slot in slots.items()
+                name: (age := self._prober.age(name, slot)) is not None and age < RUNNING_SECONDS for name, slot in slots.items()
             },
             mirrors={name: self.mirror.report(name) for name, slot in slots.items() if slot.plan.role == "main"},
             records_written=self.spool.written,
@@ -172,7 +168,10 @@ class Node:
         slots = self.predictor.slots
         self.mirror.apply([slot.live.plan for slot in slots.values() if slot.live is not None])
         self.metrics.prepare(slots)
-        self._due.set()
+        self._prober.wake()
+        self._tell()
+
+    def _tell(self) -> None:
         if self._client is not None:
             self._client.changed()
 
@@ -200,48 +199,14 @@ class Node:
             versions=self._loader.reports(plan) if self._loader else [],
             answered={digest: count.answered for digest, count in counts.items()},
             errors={digest: count.failed for digest, count in counts.items()},
-            probe_age_seconds=self._probe_age(plan.name, slot) if slot else None,
+            requests={digest: count.requests for digest, count in counts.items()},
+            failures={digest: count.failures for digest, count in counts.items()},
+            resolved=self._resolver.resolved(plan),
+            probe_failure=self._prober.failure(plan.name, slot) if slot else "",
+            probe_age_seconds=self._prober.age(plan.name, slot) if slot else None,
             mirroring=live.plan.mirror.version.digest if live and live.plan.mirror else None,
             mirror=self.mirror.report(plan.name),
         )
-
-    def _probe_age(self, name: str, slot: Slot) -> float | None:
-        digest, moment = self._probed.get(name, ("", 0.0))
-        answered_now = slot.live is not None and slot.live.resident.ref.digest == digest
-        return time.monotonic() - moment if answered_now else None
-
-    async def _probe(self) -> None:
-        """Send a golden row through what answers, again and again; such rows are neither counted nor recorded."""
-        while True:
-            self._due.clear()
-            live = [(name, slot.live) for name, slot in self.predictor.slots.items() if slot.live is not None]
-            # Together and with a deadline: a model that hangs must not make the others look as if they did not run.
-            await asyncio.gather(*(self._probe_one(name, one) for name, one in live))
-            # What has just become active is probed within a moment, not after a whole pause.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.settings.probe_seconds):
-                    await self._due.wait()
-
-    async def _probe_one(self, name: str, live: Live) -> None:
-        resident = live.resident
-        golden = resident.manifest.golden[0]
-        # Counted as a user, lest the version is unloaded under its probe.
-        resident.users += 1
-        try:
-            async with asyncio.timeout(PROBE_SECONDS):
-                # With a deadline of its own it waits where callers are shed: a model under more load than it bears does run.
-                [answer] = await resident.runtime.predict([golden.row], time.monotonic() + PROBE_SECONDS)
-        # Whatever it was, the next probe comes: a loop that ended here would say "not running" for ever.
-        except Exception as error:
-            _log.warning("the probe of %s was not answered: %s", name, getattr(error, "code", type(error).__name__))
-            return
-        finally:
-            resident.users -= 1
-        expected = Answer(golden.expected.prediction, golden.expected.scores)
-        if verify.differs(expected, answer, resident.manifest.golden_tolerance):
-            _log.error("the probe of %s was answered wrongly", name)
-            return
-        self._probed[name] = (resident.ref.digest, time.monotonic())
 
 
 def _rss() -> int:

@@ -1,10 +1,15 @@
-"""Plans down, reports up: the node's two conversations with whoever decides. Neither can hurt what serves."""
+"""Plans down, reports up: the node's two conversations with whoever decides. Neither can hurt what serves.
+
+Plans come from the plan server and, in a cluster, also from a mounted file, which follows with some delay and is there when the
+server is not. The higher number counts, wherever it comes from.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +21,10 @@ from quarterdeck_node.settings import Settings
 
 WAIT_SECONDS = 30
 REPORT_SECONDS = 2.0
+MOUNTED_SECONDS = 5.0
+"""Pause between looks at the mounted plan: with the minute or so by which a mounted file lags, a revoked key is gone in two."""
+PLAN = "plan.json"
+AUTHORITY = "ca.crt"
 _PAUSE_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
@@ -28,18 +37,11 @@ class PlanFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "plan.json"
+        self._path = folder / PLAN
 
-    def read(self, node: str) -> Plan | None:
-        """The stored plan; None where there is none of this node that can be read."""
-        try:
-            plan = Plan.model_validate_json(self._path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValidationError) as error:
-            _log.warning("plan.json cannot be used: %s", type(error).__name__)
-            return None
-        return plan if plan.node == node else None
+    def read(self, name: str) -> Plan | None:
+        """The stored plan; None where there is none of this name that can be read."""
+        return _read(self._path, name)
 
     def write(self, plan: Plan) -> None:
         """Replace the stored plan, whole or not at all. It holds the mirror's token, so only the owner may read it."""
@@ -52,37 +54,102 @@ class PlanFile:
         part.replace(self._path)
 
 
-class PlanClient:
-    """Long-polls for plans and sends reports, each in its own loop.
+class MountedPlan:
+    """A plan that somebody else writes into a folder, and that this process may only read.
 
     Args:
-        settings: names the node, the plan server and the token file.
+        folder: the mounted folder; None: there is none.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = folder / PLAN if folder else None
+        self._seen: tuple[int, int, int] | None = None
+
+    def changed(self, name: str) -> Plan | None:
+        """The plan, where the file is another one than at the last look and can be read; None where not."""
+        seen = _state(self._path)
+        if self._path is None or seen is None or seen == self._seen:
+            return None
+        self._seen = seen
+        return _read(self._path, name)
+
+
+class Connection:
+    """The client of the plan server, made anew when the authority's file has changed.
+
+    Args:
+        url: base URL of the plan server.
+        authority: PEM file; None or not there: the system's authorities.
+    """
+
+    def __init__(self, url: str, authority: Path | None) -> None:
+        self._url = url
+        self._authority = authority if url.startswith("https:") else None
+        self._seen: tuple[int, int, int] | None = None
+        self._made: httpx.AsyncClient | None = None
+
+    async def client(self) -> httpx.AsyncClient:
+        """A client that trusts the authority of this moment.
+
+        Raises:
+            OSError: the authority's file cannot be read, or is no certificate.
+        """
+        seen = _state(self._authority)
+        if self._made is None or seen != self._seen:
+            # Read before the old one is let go of: half a file must not cost the connection that there is.
+            context = ssl.create_default_context(cafile=self._authority if seen else None)
+            # The read must outlast the long poll, or every quiet half minute would be an error.
+            timeout = httpx.Timeout(5.0, read=WAIT_SECONDS + 10.0)
+            made = httpx.AsyncClient(base_url=self._url, timeout=timeout, trust_env=False, verify=context)
+            # In one turn of the loop, for two loops ask here.
+            old, self._made, self._seen = self._made, made, seen
+            if old is not None:
+                await old.aclose()
+            return made
+        return self._made
+
+    async def close(self) -> None:
+        """End what there is; whoever waits for an answer is told."""
+        made, self._made = self._made, None
+        if made is not None:
+            await made.aclose()
+
+
+class PlanClient:
+    """Long-polls for plans, looks after the mounted one and sends reports, each in its own loop.
+
+    Args:
+        settings: names the node, its plan, the plan server, the mounted folder and the token file.
         apply: takes over a newer plan.
         report: makes the report that is true now.
     """
 
     def __init__(self, settings: Settings, apply: Callable[[Plan], None], report: Callable[[], NodeReport]) -> None:
-        self._node = settings.node
+        self._node, self._plan = settings.node, settings.plan_name
         self._token_file = settings.node_token_file
         self._file = PlanFile(settings.folder)
+        self._mounted = MountedPlan(settings.plan_folder)
+        folder = settings.plan_folder
+        self._connection = Connection(settings.plan_server, folder / AUTHORITY if folder else None)
         self._apply = apply
         self._report = report
         self._sequence = -1
         self._unwritten: Plan | None = None
+        self._writing = asyncio.Lock()
         self._changed = asyncio.Event()
-        # The read must outlast the long poll, or every quiet half minute would be an error.
-        timeout = httpx.Timeout(5.0, read=WAIT_SECONDS + 10.0)
-        self._client = httpx.AsyncClient(base_url=settings.plan_server or "http://none", timeout=timeout, trust_env=False)
-        self._enabled = bool(settings.plan_server)
+        self._trouble = ""
+        self._served, self._mounts = bool(settings.plan_server), folder is not None
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Start from the stored plan, then keep asking for newer ones."""
-        stored = self._file.read(self._node)
+        """Start from the stored or the mounted plan, then keep asking for newer ones."""
+        stored = self._file.read(self._plan)
         if stored is not None:
             self._take(stored)
-        if self._enabled:
-            self._tasks = [asyncio.create_task(self._poll()), asyncio.create_task(self._reports())]
+        # After the stored one: a pod whose process was restarted knows the served plan, which says more.
+        self._look()
+        loops = [*([self._poll, self._reports] if self._served else []), *([self._look_again] if self._mounts else [])]
+        self._tasks = [asyncio.create_task(loop()) for loop in loops]
 
     def changed(self) -> None:
         """Something worth reporting happened: the next report goes out now."""
@@ -93,17 +160,34 @@ class PlanClient:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._enabled:
+        if self._served:
             await self._send()
-        await self._client.aclose()
+        await self._connection.close()
 
     def _take(self, plan: Plan) -> bool:
         """Apply a plan that is newer. Never back: a server that lost its memory must not undo what was decided."""
-        if plan.node != self._node or plan.sequence <= self._sequence:
+        if plan.node != self._plan or plan.sequence <= self._sequence:
             return False
         self._sequence = plan.sequence
         self._apply(plan)
         return True
+
+    def _look(self) -> None:
+        """Take the mounted plan where it is newer than what is known."""
+        plan = self._mounted.changed(self._plan)
+        if plan is not None and self._take(plan):
+            # The agent reads the store's name from the stored plan only.
+            self._unwritten = plan
+
+    async def _look_again(self) -> None:
+        while True:
+            try:
+                self._look()
+                await self._keep()
+            # As in the other loops: whatever it was, a later plan may be better.
+            except Exception as error:
+                _log.warning("the mounted plan cannot be used: %s", type(error).__name__)
+            await asyncio.sleep(MOUNTED_SECONDS)
 
     async def _poll(self) -> None:
         while True:
@@ -115,25 +199,40 @@ class PlanClient:
                 elif plan is not None:
                     await asyncio.sleep(_PAUSE_SECONDS)
                 await self._keep()
+                self._say("")
             # Whatever it was: a node that no longer asks would serve its old plan for ever and say nothing.
             except Exception as error:
-                _log.warning("no plan from the plan server: %s", type(error).__name__)
+                self._say(_why(error))
                 await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _say(self, trouble: str) -> None:
+        """Log what changed about the plan server, once and not every second."""
+        if trouble and trouble != self._trouble:
+            _log.warning("no plan from the plan server: %s", trouble)
+        elif self._trouble and not trouble:
+            _log.info("the plan server answers again")
+        self._trouble = trouble
 
     async def _keep(self) -> None:
         """Write down the newest plan, after it was applied: serving never waits for the disk."""
-        if self._unwritten is None:
-            return
-        try:
-            await asyncio.to_thread(self._file.write, self._unwritten)
-            self._unwritten = None
-        # Tried again after the next poll: the agent ships nothing and a restart finds an old plan until it lies there.
-        except OSError as error:
-            _log.warning("plan.json cannot be written: %s", error.strerror)
+        async with self._writing:
+            plan = self._unwritten
+            if plan is None:
+                return
+            try:
+                await asyncio.to_thread(self._file.write, plan)
+            # Tried again after the next poll: the agent ships nothing and a restart finds an old plan until it lies there.
+            except OSError as error:
+                _log.warning("plan.json cannot be written: %s", error.strerror)
+                return
+            # Another one may have come meanwhile.
+            if self._unwritten is plan:
+                self._unwritten = None
 
     async def _next(self) -> Plan | None:
         query = {"after": self._sequence, "wait": WAIT_SECONDS}
-        answer = await self._client.get(f"/plans/{self._node}", params=query, headers=self._headers())
+        client = await self._connection.client()
+        answer = await client.get(f"/plans/{self._plan}", params=query, headers=self._headers())
         if answer.status_code == 204:
             return None
         answer.raise_for_status()
@@ -153,12 +252,13 @@ class PlanClient:
         try:
             body = self._report().model_dump_json()
             headers = {**self._headers(), "content-type": "application/json"}
+            client = await self._connection.client()
             # The newest report replaces all before, so a lost one is never sent again.
-            answer = await self._client.post(f"/nodes/{self._node}/report", content=body, headers=headers, timeout=5.0)
+            answer = await client.post(f"/nodes/{self._node}/report", content=body, headers=headers, timeout=5.0)
             answer.raise_for_status()
         # As above: reports must go on, or the deployer believes that this node is dead.
         except Exception as error:
-            _log.debug("a report was not taken: %s", type(error).__name__)
+            _log.debug("a report was not taken: %s", _why(error))
             await asyncio.sleep(_PAUSE_SECONDS / 4)
 
     def _headers(self) -> dict[str, str]:
@@ -166,3 +266,32 @@ class PlanClient:
         if self._token_file is None:
             return {}
         return {"authorization": f"Bearer {self._token_file.read_text().strip()}"}
+
+
+def _read(path: Path, name: str) -> Plan | None:
+    try:
+        plan = Plan.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        _log.warning("%s cannot be used: %s", path, type(error).__name__)
+        return None
+    return plan if plan.node == name else None
+
+
+def _state(path: Path | None) -> tuple[int, int, int] | None:
+    """Something that differs after the file was replaced; None where there is none."""
+    try:
+        found = os.stat(path) if path else None
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size) if found else None
+
+
+def _why(error: Exception) -> str:
+    """In a few words, for the log: which file is missing, or which status was answered."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"status {error.response.status_code}"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    return type(error).__name__

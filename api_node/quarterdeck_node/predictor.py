@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -57,6 +57,7 @@ class Resident:
 
     Attributes:
         scoring: the model itself where it is in this process and fast; None where the runtime has to be asked.
+        admit: refuses so many rows with a deadline, as the runtime would in a moment; None where it never does.
         writer: writes its answers as text.
     """
 
@@ -68,6 +69,7 @@ class Resident:
         self.writer = Writer(manifest.data_schema)
         model = getattr(runtime, "model", None)
         self.scoring = model if isinstance(model, Scoring) else None
+        self.admit: Callable[[int, float], None] | None = getattr(runtime, "admit", None)
         self.users = 0
 
 
@@ -176,10 +178,12 @@ class Predicted:
 
 @dataclass(slots=True)
 class Count:
-    """Rows of one version of one deployment in this boot."""
+    """One version of one deployment in this boot: rows, and requests that reached it, with those that it failed."""
 
     answered: int = 0
     failed: int = 0
+    requests: int = 0
+    failures: int = 0
 
 
 class Predictor:
@@ -274,9 +278,12 @@ class Predictor:
             ask = _scored if resident.scoring is not None and len(rows) > 1 else _asked
             answers = await ask(resident, rows, context.deadline)
         except ModelFailed as error:
+            count = self._count(snapshot)
+            count.requests += 1
             # What a model refuses is its caller's matter; a challenger's refusal is a difference to main all the same.
             if not isinstance(error, ValueRefused) or snapshot.plan.role == "challenger":
-                self._count(snapshot).failed += len(rows)
+                count.failed += len(rows)
+                count.failures += 1
             raise
         finally:
             resident.users -= 1
@@ -294,7 +301,9 @@ class Predictor:
         """Count the answers, have them recorded and mirrored."""
         answered = kept = time.monotonic()
         # Counted before it is recorded: answered rows are what written and dropped must add up to.
-        (snapshot.count or self._count(snapshot)).answered += len(rows)
+        count = snapshot.count or self._count(snapshot)
+        count.answered += len(rows)
+        count.requests += 1
         if snapshot.keeps:
             self._keep(snapshot, rows, answers, context, text, answered)
             kept = time.monotonic()

@@ -215,7 +215,7 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_body(self._body)
 
     def _answer(self, known: Known, head: Head, body: bytes) -> bool:
-        """Answer a whole request; whether that was done at once and well."""
+        """Answer a whole request; whether its head is one that is answered well, or let through to a model elsewhere."""
         edge = self.edge
         assert edge is not None
         call = Call(edge.node, known.scope, _nothing, head, body)
@@ -227,7 +227,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._write(edge, call, reply)
             return reply.status < 400
         self._go_on(edge, call, _rest(work, pause))
-        return False
+        return True
 
     def _write(self, edge: Edge, call: Call, reply: Reply) -> None:
         """Head and body in one piece."""

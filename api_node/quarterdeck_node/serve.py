@@ -21,6 +21,9 @@ from quarterdeck_node.settings import Settings
 from quarterdeck_node.starting import allow_files, prepare, refuse
 
 FINISH_SECONDS = 30
+"""How long requests that are under way may take to end once the door is closed."""
+STOP_SECONDS = 8
+"""How long what is left may take then. With ten seconds of drain and the agent's own end it fits into a pod's minute."""
 _BACKLOG = 2_048
 
 
@@ -88,7 +91,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         # The last requests are answered by now; a model that hangs must not keep the tail of the spool from its agent.
-        async with asyncio.timeout(FINISH_SECONDS):
+        async with asyncio.timeout(STOP_SECONDS):
             await node.stop()
 
 

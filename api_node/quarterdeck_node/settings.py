@@ -19,14 +19,18 @@ _BUDGET = Budget()
 class Settings(ProgramSettings):
     """What one serve process is told. Each field is the variable `QUARTERDECK_<FIELD>`; durations are in seconds."""
 
-    node: Name = Field("main", description="Name of this node; the plan server keeps one plan per name.")
+    node: Name = Field("main", description="Name of this node, as its reports name it.")
+    plan: Name | None = Field(None, description="Name of the plan that this node follows; empty: the node's own name.")
     role: Role = Field("main", description="`main` answers callers, `challenger` answers mirrored rows.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8401, description="Port to listen on.")
     grpc_port: Annotated[int, Field(ge=0, le=65535)] = Field(0, description="Port of the gRPC door; 0: there is none.")
     url: str = Field("", description="Base URL that callers reach this node by; empty: made from host and port.")
     folder: Path = Field(Path("."), description="The node's folder: plan, cache, spool and the agent's socket lie in it.")
-    plan_server: str = Field("", description="Base URL of the plan server; empty: only the stored plan.json is used.")
+    plan_server: str = Field("", description="Base URL of the plan server; empty: only plans in files are used.")
+    plan_folder: Path | None = Field(
+        None, description="Folder with a `plan.json` that others write, and with the plan server's authority as `ca.crt`."
+    )
     node_token_file: Path | None = Field(None, description="File with the bearer token for the plan server.")
     ship_seconds: Annotated[float, Field(gt=0)] = Field(5.0, description="Age at which a spool file is handed to the agent.")
     drain_seconds: Annotated[float, Field(ge=0)] = Field(2.0, description="How long the door stays open after SIGTERM.")
@@ -75,6 +79,11 @@ class Settings(ProgramSettings):
     loop_seconds: Annotated[float, Field(ge=0)] = Field(
         _BUDGET.loop_seconds, description="Time of one row above which a compiled model gets a process of its own."
     )
+    model_threads: Annotated[int, Field(ge=0)] = Field(
+        _BUDGET.threads,
+        description="Threads of OpenMP, BLAS and joblib in a model process; 0: as many as there are processors. "
+        "Variables such as `OMP_NUM_THREADS` count for more.",
+    )
     probe_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="Pause between probes of what is active.")
 
     @property
@@ -98,8 +107,19 @@ class Settings(ProgramSettings):
     def budget(self) -> Budget:
         """What a model outside the event loop may take."""
         return Budget(
-            self.model_seconds, self.load_seconds, self.model_bytes, self.queue_rows, self.queue_seconds, self.loop_seconds
+            self.model_seconds,
+            self.load_seconds,
+            self.model_bytes,
+            self.queue_rows,
+            self.queue_seconds,
+            self.loop_seconds,
+            self.model_threads,
         )
+
+    @property
+    def plan_name(self) -> str:
+        """Whose plan this node follows."""
+        return self.plan or self.node
 
     @property
     def base_url(self) -> str:

@@ -86,7 +86,7 @@ def main() -> int:
 
 def _deployer(settings: Settings) -> Deployer:
     tokens = Tokens.read(settings)
-    storage = open_storage(settings.store_url)
+    storage = open_storage(settings.store_url, settings.s3_files)
     # Better not to start than to accept actions that no node could carry out.
     storage.check()
     return Deployer(settings, tokens, storage)

@@ -281,6 +281,8 @@ def _resolved(session: Session, wish: DeploymentInput) -> Content:
         access=wish.access,
         records=wish.records,
         running=wish.running,
+        rollback=wish.rollback,
+        progress_seconds=wish.progress_seconds,
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from quarterdeck.errors import Conflict, InvalidInput, NotFound
 from quarterdeck.manifest import Digest, Manifest, Trust
+from quarterdeck.placement import Rollback
 from quarterdeck.plan import Accelerator, AccessMode, RecordMode, VersionRef
 from quarterdeck.rollout import Spec
 from quarterdeck.schema import Frozen, Name, Schema
@@ -38,6 +39,8 @@ class DeploymentInput(Frozen):
     access: AccessMode = "instance"
     records: RecordMode = "spooled"
     running: bool = True
+    rollback: Rollback = Field(Rollback(), description="When a new version is taken back without asking.")
+    progress_seconds: Annotated[int, Field(ge=10, le=86_400)] = Field(600, description="How long a version may take to be ready.")
     why: Why = ""
 
 
@@ -78,6 +81,8 @@ class Content(Frozen):
     access: AccessMode
     records: RecordMode
     running: bool
+    rollback: Rollback = Rollback()
+    progress_seconds: int = 600
 
 
 class RevisionView(Content):
@@ -108,6 +113,8 @@ class RevisionView(Content):
             running=self.running,
             chosen=self.chosen,
             leaving=self.leaving,
+            rollback=self.rollback,
+            progress_seconds=float(self.progress_seconds),
         )
 
 

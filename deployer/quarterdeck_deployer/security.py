@@ -94,8 +94,7 @@ class Edge:
 
     def __init__(self, app: ASGIApp, settings: Settings, tokens: Tokens, logins: Sessions, answer: Answer) -> None:
         self._app, self._tokens, self._logins, self._answer = app, tokens, logins, answer
-        self._hosts = settings.allowed_hosts
-        self._origins = frozenset(f"http://{host}" for host in self._hosts)
+        self._hosts, self._origins = settings.allowed_hosts, settings.origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it here."""
@@ -133,7 +132,7 @@ class Edge:
             raise Forbidden(
                 "This server does not answer to that host name.",
                 code="host-not-allowed",
-                hint="Use 127.0.0.1 or localhost with the server's port.",
+                hint="Use 127.0.0.1 or localhost with the server's port, or an address that QUARTERDECK_URLS names.",
             )
 
     def _check_origin(self, scope: Scope) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from quarterdeck.errors import InvalidInput
 from quarterdeck.schema import Frozen, Name
 from quarterdeck.settings import PREFIX, ProgramSettings
+from quarterdeck.storage import S3Files
 
 
 class Settings(ProgramSettings):
@@ -19,9 +21,19 @@ class Settings(ProgramSettings):
     name: Name = Field("local", description="Name of this instance, shown in the console.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8400, description="Port to listen on; 0 picks a free one.")
+    urls: str = Field(
+        "",
+        description="Further addresses under which it is reached, with commas between: `https://models.example.org`. "
+        "The first is shown as the console's; requests to other names are refused.",
+    )
     store: str = Field(
         "", description="Store of packages and records: a folder or s3://bucket/prefix; empty: `store` in the data folder."
     )
+    s3_folder: Path | None = Field(
+        None,
+        description="Folder with `access-key-id`, `secret-access-key` and maybe `session-token`; read anew when they change.",
+    )
+    s3_ca: Path | None = Field(None, description="PEM file of the S3 server's authority; read anew when it changes.")
     main_url: str = Field("http://127.0.0.1:8401", description="Base URL of the main node, as callers reach it.")
     challenger_url: str = Field(
         "http://127.0.0.1:8402", description="Base URL of the challenger node, as the main node reaches it."
@@ -33,6 +45,16 @@ class Settings(ProgramSettings):
     mirror_token_file: Path | None = Field(
         None, description="File with the mirroring token; default: `mirror-token` in the data folder."
     )
+
+    @field_validator("urls")
+    @classmethod
+    def _origins_only(cls, value: str) -> str:
+        for text in _parts(value):
+            url = urlsplit(text)
+            bare = bool(url.netloc) and "@" not in url.netloc and text == f"{url.scheme}://{url.netloc}"
+            if url.scheme not in ("http", "https") or not bare:
+                raise ValueError("each address is http(s)://host or http(s)://host:port and nothing more")
+        return value
 
     @property
     def database(self) -> Path:
@@ -47,15 +69,25 @@ class Settings(ProgramSettings):
         return str((Path(self.store).expanduser() if self.store else self.data / "store").absolute())
 
     @property
+    def s3_files(self) -> S3Files:
+        """Where credentials and authority of the S3 server lie."""
+        return S3Files(self.s3_folder, self.s3_ca)
+
+    @property
     def allowed_hosts(self) -> frozenset[str]:
         """Host header values that are answered; anything else may be a rebound name."""
+        return frozenset(urlsplit(origin).netloc for origin in self.origins)
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """Where the console's own forms come from, as browsers write it."""
         names = {"127.0.0.1", "localhost", self._bracketed}
-        return frozenset(f"{name}:{self.port}" for name in names)
+        return frozenset({*_parts(self.urls), *(f"http://{name}:{self.port}" for name in names)})
 
     @property
     def url(self) -> str:
         """Where this program answers, as browsers write it."""
-        return f"http://{self._bracketed}:{self.port}"
+        return next(iter(_parts(self.urls)), f"http://{self._bracketed}:{self.port}")
 
     @property
     def _bracketed(self) -> str:
@@ -82,6 +114,11 @@ class Tokens(Frozen):
             node=_token(settings.node_token_file or settings.data / "node-token", "NODE_TOKEN_FILE"),
             mirror=_token(settings.mirror_token_file or settings.data / "mirror-token", "MIRROR_TOKEN_FILE"),
         )
+
+
+def _parts(urls: str) -> list[str]:
+    """The addresses of a list with commas between."""
+    return [part.strip().lower() for part in urls.split(",") if part.strip()]
 
 
 def _token(path: Path, variable: str) -> str:

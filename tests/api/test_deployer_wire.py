@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from quarterdeck.errors import InvalidInput
 from quarterdeck.storage import open_storage
 from quarterdeck_deployer.database import utc_now
 from quarterdeck_deployer.deployer import Deployer
@@ -121,6 +122,22 @@ def test_the_host_is_known_as_browsers_write_it(host: str, url: str, allowed: se
     """An IPv6 address stands in brackets, or its colons would be the port's."""
     settings = Settings(host=host)
     assert (settings.url, set(settings.allowed_hosts)) == (url, allowed)
+
+
+def test_further_addresses_are_answered_and_the_first_is_shown() -> None:
+    """Behind an ingress the Host header has no port, and the browser's Origin has https."""
+    settings = Settings(host="0.0.0.0", urls="https://models.example.org, http://quarterdeck-deployer.models.svc:8400")
+    assert settings.url == "https://models.example.org"
+    assert {"models.example.org", "quarterdeck-deployer.models.svc:8400", "127.0.0.1:8400"} <= settings.allowed_hosts
+    assert "https://models.example.org" in settings.origins
+    assert "http://models.example.org" not in settings.origins
+
+
+@pytest.mark.parametrize("url", ["models.example.org", "ftp://models.example.org", "https://a@b", "https://b/path", "https://"])
+def test_an_address_is_an_origin_and_nothing_more(url: str) -> None:
+    """What no browser sends as Origin would never be equal to one."""
+    with pytest.raises(InvalidInput, match="QUARTERDECK_URLS"):
+        Settings.from_environment({"QUARTERDECK_URLS": url})
 
 
 def test_no_connection_left_is_a_503(here: World, monkeypatch: pytest.MonkeyPatch) -> None:

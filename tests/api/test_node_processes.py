@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from quarterdeck.build import BuiltPackage, package
 from quarterdeck.errors import ModelFailed
-from quarterdeck_node.runtimes import Budget
+from quarterdeck_node.runtimes import Budget, model_environ
 from quarterdeck_node.runtimes.inprocess import InProcess
 from quarterdeck_node.runtimes.process import ModelProcess
 from tests.nodes import LocalNode, deployment, encoding, local_node, touchy, written
@@ -66,6 +66,18 @@ def test_a_model_process_does_not_see_what_is_not_its_own(node: LocalNode) -> No
     names = {entry.partition(b"=")[0] for entry in Path(f"/proc/{pid(node)}/environ").read_bytes().split(b"\0")}
     assert b"PATH" in names
     assert not [name for name in names if name.startswith((b"AWS_", b"QUARTERDECK_"))]
+
+
+def test_a_model_process_computes_with_one_thread_unless_the_node_says_otherwise(node: LocalNode) -> None:
+    """Threads that wait for each other over a few rows would take the core from serve; what is set for the node stays."""
+    variables = dict(entry.partition("=")[::2] for entry in Path(f"/proc/{pid(node)}/environ").read_text().split("\0"))
+    assert variables["OMP_NUM_THREADS"] == os.environ.get("OMP_NUM_THREADS", "1")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("OMP_NUM_THREADS", raising=False)
+        environment.setenv("OPENBLAS_NUM_THREADS", "7")
+        told = [model_environ((), threads) for threads in (1, 3, 0)]
+    assert [one.get("OMP_NUM_THREADS") for one in told] == ["1", "3", None]
+    assert [one["OPENBLAS_NUM_THREADS"] for one in told] == ["7"] * 3
 
 
 def test_a_model_that_writes_to_our_pipe_costs_its_own_rows(node: LocalNode) -> None:

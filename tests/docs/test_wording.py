@@ -134,7 +134,7 @@ def test_settings_that_are_named_exist(page: Path) -> None:
     """Variables with our prefix are a program's, the client's or `make`'s."""
     fields = {settings.variable(name) for one in settings.PROGRAMS.values() for name in one.model_fields}
     fields |= {client.URL_VARIABLE, client.TOKEN_VARIABLE}
-    named = set(re.findall(r"QUARTERDECK_[A-Z_]*[A-Z]", page.read_text(encoding="utf-8")))
+    named = set(re.findall(r"QUARTERDECK_[A-Z0-9_]*[A-Z0-9]", page.read_text(encoding="utf-8")))
     assert sorted(named - fields) == []
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from quarterdeck import record_files
 from quarterdeck.manifest import Manifest
+from quarterdeck.resource_status import DeploymentStatus
 from quarterdeck.resources import ModelDeployment
 from tools.reference.tables import model_tables, table
 
@@ -20,7 +21,8 @@ what they are for.
 RESOURCES = """\
 # The YAML of a deployment
 
-`quarterdeck apply -f FILE` takes documents like this one; a file may hold several, divided by `---`.
+`quarterdeck apply -f FILE` and, in a cluster, `kubectl apply -f FILE` take documents like this one; a file may hold several,
+divided by `---`. More of them lie in [examples](../../examples).
 
 ```yaml
 apiVersion: quarterdeck.dev/v1alpha1
@@ -30,7 +32,18 @@ spec:
   model: {name: late-flights, version: 1}
   challenger: {version: 2}
   access: public
+  nodes: {replicas: 3}
 ```
+
+Both take the same fields and keep the same rules. What only a cluster has is without effect on a laptop, and `apply` says so
+there: `nodes`, `store` and `keyring`. In a cluster a name has at most 40 characters and begins with a letter.
+
+"""
+STATUS = """\
+
+## The status
+
+In a cluster the operator writes below `status` what it sees; `kubectl get md` and `kubectl describe md` show it.
 
 """
 STORE = """\
@@ -58,8 +71,8 @@ def manifest_page() -> str:
 
 
 def resources_page() -> str:
-    """The deployment's members."""
-    return RESOURCES + model_tables(ModelDeployment)
+    """The deployment's members, and those of its status."""
+    return RESOURCES + model_tables(ModelDeployment) + STATUS + model_tables(DeploymentStatus)
 
 
 def store_page() -> str:

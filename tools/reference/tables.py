@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from quarterdeck.rules import CEL_RULES
+
 Json = dict[str, Any]
 
 
@@ -53,12 +55,17 @@ def _one_model(name: str, schema: Json) -> str:
         for field, one in schema["properties"].items()
     ]
     about = " ".join(schema.get("description", "").split("\n\n")[0].split())
-    return f"### {name}\n\n{about}\n\n{table(['field', 'type', 'default', 'meaning'], rows)}"
+    rules = "".join(f"- {rule['message']}\n" for rule in schema.get(CEL_RULES, ()))
+    kept = f"\nWhat is refused:\n\n{rules}" if rules else ""
+    return f"### {name}\n\n{about}\n\n{table(['field', 'type', 'default', 'meaning'], rows)}{kept}"
 
 
 def _default(field: Json, required: bool) -> str:
     if "default" not in field:
         return "required" if required else ""
+    # What is a table of its own shows its defaults there.
+    if "$ref" in field and isinstance(field["default"], dict):
+        return ""
     return f"`{json.dumps(field['default'], ensure_ascii=False)}`"
 
 
@@ -70,7 +77,7 @@ def type_words(schema: Json) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
+        return ", ".join(f"`{value}`" if value else '`""`' for value in schema["enum"])
     for several in ("anyOf", "oneOf", "allOf"):
         if several in schema:
             return " or ".join(dict.fromkeys(type_words(each) for each in schema[several]))

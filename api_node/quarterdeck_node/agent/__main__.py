@@ -8,12 +8,14 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 
 from quarterdeck import lifeline
 from quarterdeck.errors import QuarterdeckError
+from quarterdeck.storage import open_storage
 from quarterdeck_node.agent.app import create_app
 from quarterdeck_node.agent.packages import Packages
 from quarterdeck_node.agent.settings import AgentSettings
@@ -36,6 +38,7 @@ def main() -> int:
         refuse(error)
     lifeline.watch(settings.lifeline_fd)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    opened = partial(open_storage, files=settings.s3_files)
     # Paths of unix sockets are short; relative to the folder any folder will do.
     os.chdir(settings.folder)
     settings = settings.model_copy(update={"folder": Path(".")})
@@ -43,9 +46,9 @@ def main() -> int:
     # would take a third of its time.
     gc.freeze()
     gc.set_threshold(100_000, 10, 10)
-    shipper = Shipper(settings.folder, settings.ship_poll)
+    shipper = Shipper(settings.folder, settings.ship_poll, opened)
     shipper.start()
-    _serve(Packages(settings), shipper)
+    _serve(Packages(settings, opened), shipper)
     if not shipper.finish(settings.ship_grace):
         log.warning("records are left in the spool; the next agent ships them")
     # Threads that still fetch have nothing to save: what has arrived is continued by the next agent.

@@ -1,4 +1,4 @@
-"""The agent's HTTP on its unix socket: ensure, forget, state, health. Only the serve process of the same node talks to it."""
+"""The agent's HTTP on its unix socket: ensure, resolve, forget, state, health. Only serve of the same node talks to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from quarterdeck.errors import InvalidInput, QuarterdeckError, StorageError
-from quarterdeck.plan import VersionRef
+from quarterdeck.manifest import Digest
+from quarterdeck.plan import VersionName, VersionRef
 from quarterdeck.schema import Frozen
 from quarterdeck_node.agent.packages import Ensured, Packages, Progress
 from quarterdeck_node.agent.shipping import Shipped, Shipper
@@ -21,6 +22,18 @@ class EnsureInput(VersionRef):
     """Which version, and in which store it lies."""
 
     store: str
+
+
+class ResolveInput(VersionName):
+    """Which version's digest is wanted, and in which store it lies."""
+
+    store: str
+
+
+class Found(Frozen):
+    """What a version's number stands for."""
+
+    digest: Digest
 
 
 class ForgetInput(Frozen):
@@ -53,6 +66,12 @@ def create_app(packages: Packages, shipper: Shipper) -> FastAPI:
         """Fetch, compare and try one version; callers who want the same one share the work."""
         ref = VersionRef(model=wanted.model, version=wanted.version, digest=wanted.digest, trust=wanted.trust)
         return await packages.ensure(ref, wanted.store)
+
+    @app.post("/resolve")
+    async def resolve(wanted: ResolveInput) -> Found:
+        """Look up the digest of a version."""
+        name = VersionName(model=wanted.model, version=wanted.version)
+        return Found(digest=await packages.resolve(name, wanted.store))
 
     @app.post("/forget")
     async def forget(wanted: ForgetInput) -> Forgotten:

@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from quarterdeck import verify
 from quarterdeck.errors import PackageRefused, QuarterdeckError, StorageError
-from quarterdeck.fetch import discard, fetch_package, forget
-from quarterdeck.manifest import MANIFEST, Manifest
-from quarterdeck.plan import VersionRef
+from quarterdeck.fetch import discard, fetch_package, find_digest, forget
+from quarterdeck.manifest import MANIFEST, Digest, Manifest
+from quarterdeck.plan import VersionName, VersionRef
 from quarterdeck.schema import Frozen
 from quarterdeck.storage import Storage, open_storage
 from quarterdeck_node.agent.settings import AgentSettings
@@ -51,11 +51,16 @@ class _Work(NamedTuple):
 
 
 class Packages:
-    """The cache `cache/` of one node. Belongs to one event loop; the work is done in threads."""
+    """The cache `cache/` of one node. Belongs to one event loop; the work is done in threads.
 
-    def __init__(self, settings: AgentSettings) -> None:
+    Args:
+        settings: of the agent.
+        opened: from a store's URL to the store.
+    """
+
+    def __init__(self, settings: AgentSettings, opened: Callable[[str], Storage] = open_storage) -> None:
         self.state: dict[str, Progress] = {}
-        self._settings = settings
+        self._settings, self._opened = settings, opened
         self._cache = settings.folder / CACHE
         self._running: dict[_Work, asyncio.Task[Ensured]] = {}
         self._tried: dict[tuple[str, str], Tried] = {}
@@ -79,6 +84,19 @@ class Packages:
             task.add_done_callback(lambda _: self._running.pop(work, None))
         # One caller who leaves must not end the work of the others.
         return await asyncio.shield(self._running[work])
+
+    async def resolve(self, wanted: VersionName, store: str) -> Digest:
+        """The digest of a version that is known by number; nothing is remembered.
+
+        Raises:
+            StorageError: the store cannot be used now, or has no such version.
+            PackageRefused: what lies there is no manifest.
+        """
+        try:
+            return await in_thread(lambda: find_digest(self._store(store), wanted))
+        except StorageError:
+            self._stores.pop(store, None)
+            raise
 
     async def forget(self, keep: list[str]) -> list[str]:
         """Let go of the least recently used versions while the cache is over its limit; the digests that went."""
@@ -144,7 +162,7 @@ class Packages:
 
     def _store(self, url: str) -> Storage:
         if url not in self._stores:
-            self._stores[url] = open_storage(url)
+            self._stores[url] = self._opened(url)
         return self._stores[url]
 
 

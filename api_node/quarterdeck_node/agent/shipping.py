@@ -21,7 +21,7 @@ from quarterdeck.errors import PackageRefused, QuarterdeckError, StorageError
 from quarterdeck.manifest import MANIFEST, Manifest
 from quarterdeck.plan import Plan
 from quarterdeck.record_files import files
-from quarterdeck.records import decode, whole_bytes
+from quarterdeck.records import read, whole_bytes
 from quarterdeck.schema import Frozen, Schema
 from quarterdeck.storage import Storage, open_storage
 from quarterdeck_node.agent.packages import CACHE
@@ -166,11 +166,12 @@ class Shipper:
     def _ship(self, path: Path) -> None:
         data = path.read_bytes()
         boot = path.stem.rpartition("-")[0]
-        if whole_bytes(data) < len(data):
+        frames, whole = read(data)
+        if whole < len(data):
             # Frames after a damaged one cannot be found any more: keep the file for a person, ship what is whole.
             self._set_aside(path, data)
         try:
-            made = list(files(decode(data), boot, self._schema))
+            made = list(files(frames, boot, self._schema))
         except Exception:
             # It would fail the same way for ever and hold up every file behind it.
             log.exception("a spool file cannot be converted")

@@ -172,6 +172,9 @@ class Call:
         """
         # A model elsewhere is waited for, with deadlines that need a task.
         if self._body is not None and snapshot.resident.scoring is None:
+            # Refused before there is a task: in a flood it is the refusals that take the model's processor.
+            if snapshot.resident.admit is not None:
+                snapshot.resident.admit(len(rows), self.context(door).deadline)
             await in_a_task()
         self.predicted = predicted = await self.node.predictor.predict(snapshot, rows, self.context(door), text)
         self.rows = len(rows)

@@ -10,12 +10,15 @@ from weakref import WeakKeyDictionary
 from pydantic_core import to_json
 
 from quarterdeck.errors import InvalidInput, NotReady, QuarterdeckError
+from quarterdeck.plan import DeploymentPlan
+from quarterdeck_node.answers import Answers, label_text
 from quarterdeck_node.doors import binary_tensors
 from quarterdeck_node.doors.call import Call, Door, Reply, json_reply
 from quarterdeck_node.doors.dialect import held, refused, version_in_path, visible
+from quarterdeck_node.doors.oip_layout import Layouts
 from quarterdeck_node.doors.oip_request import InferenceRequest, Reader, read
 from quarterdeck_node.doors.tensors import SAID, Output, elements, outputs, wanted
-from quarterdeck_node.predictor import Predicted, Resident, Slot
+from quarterdeck_node.predictor import Predicted, Resident, Slot, Snapshot
 
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 _LENGTH = b"inference-header-content-length"
@@ -25,9 +28,32 @@ class _Version:
     """What is worked out once for each version: how its requests are read, and what it answers with."""
 
     def __init__(self, resident: Resident) -> None:
+        schema = resident.manifest.data_schema
         self.reader = Reader(resident)
-        self.outputs = outputs(resident.manifest.data_schema)
+        self.layouts = Layouts(resident.binder)
+        self.outputs = outputs(schema)
         self.all = list(self.outputs.values())
+        as_texts = self.all[0].datatype == "BYTES"
+        self._labels = [to_json(label_text(label) if as_texts else label) for label in schema.classes]
+        self._around: tuple[DeploymentPlan, bytes, bytes] | None = None
+
+    def data(self, output: Output, given: Answers) -> bytes:
+        """The elements of one output as JSON, with commas between."""
+        if output.numeric:
+            return given.numbers()
+        picks = given.picks
+        return to_json(elements(output, given))[1:-1] if picks is None else b",".join([self._labels[pick] for pick in picks])
+
+    def written(self, snapshot: Snapshot, identity: bytes, tensors: bytes) -> bytes:
+        """The JSON of an answer around its id and its outputs."""
+        around, plan = self._around, snapshot.plan
+        # The same until the plan changes.
+        if around is None or around[0] is not plan:
+            ref = snapshot.ref
+            head = b'{"model_name":"%b","model_version":"%d","id":' % (plan.name.encode(), ref.version)
+            what = b',"parameters":{"digest":"%b","revision":%d},"outputs":[' % (ref.digest.encode(), plan.revision)
+            around = self._around = plan, head, what
+        return b"".join((around[1], identity, around[2], tensors, b"]}"))
 
 
 # By the version itself, and only as long as something else holds it.
@@ -105,13 +131,20 @@ async def infer(call: Call) -> Reply:
     version = _versions.get(resident)
     if version is None:
         version = _versions[resident] = _Version(resident)
+    if not length and (found := version.layouts.read(body)) is not None:
+        row, text, layout = found
+        predicted = call.answered(snapshot, [row], "oip", text) or await call.predict(snapshot, [row], "oip", text)
+        filled = layout.answer % tuple([version.data(output, predicted.given) for output in layout.asked])
+        return Reply(version.written(snapshot, b'"%b"' % call.request_id.encode(), filled))
     request, binary = read(body, length, call.node.limits)
     if request.model_name not in ("", call.name):
         raise InvalidInput("The path and the request name different models.", kind="member", name="model_name")
     asked = wanted([one.name for one in request.outputs], version.outputs) if request.outputs else version.all
     rows = version.reader.rows(request, binary)
     predicted = call.answered(snapshot, rows, "oip") or await call.predict(snapshot, rows, "oip")
-    return _reply(call, request, predicted, asked)
+    if len(rows) == 1 and not length and request.is_bare:
+        version.layouts.learn(body, [tensor.name for tensor in request.inputs], rows[0], asked)
+    return _reply(call, version, request, predicted, asked)
 
 
 def refusal(error: QuarterdeckError, call: Call) -> Reply:
@@ -119,7 +152,7 @@ def refusal(error: QuarterdeckError, call: Call) -> Reply:
     return refused(error, call, {"error": error.detail})
 
 
-def _reply(call: Call, request: InferenceRequest, predicted: Predicted, asked: list[Output]) -> Reply:
+def _reply(call: Call, version: _Version, request: InferenceRequest, predicted: Predicted, asked: list[Output]) -> Reply:
     """Written piece by piece: the numbers are text already, since records need them so."""
     snapshot, given = predicted.snapshot, predicted.given
     tensors, binary = [], b""
@@ -130,17 +163,9 @@ def _reply(call: Call, request: InferenceRequest, predicted: Predicted, asked: l
             data = b'"parameters":{"binary_data_size":%d}' % len(part)
             binary += part
         else:
-            data = b'"data":[%b]' % (given.numbers() if output.numeric else to_json(elements(output, given))[1:-1])
+            data = b'"data":[%b]' % version.data(output, given)
         tensors.append(output.written % (call.rows, data))
-    plan, ref = snapshot.plan, snapshot.ref
-    head = b'{"model_name":"%b","model_version":"%d","id":%b,"parameters":{"digest":"%b","revision":%d},"outputs":[%b]}' % (
-        plan.name.encode(),
-        ref.version,
-        to_json(request.id or call.request_id),
-        ref.digest.encode(),
-        plan.revision,
-        b",".join(tensors),
-    )
+    head = version.written(snapshot, to_json(request.id or call.request_id), b",".join(tensors))
     if not binary:
         return Reply(head)
     return Reply(head + binary, 200, "application/octet-stream", ((_LENGTH, b"%d" % len(head)),))

@@ -58,6 +58,12 @@ class InferenceRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     parameters: _Parameters | None = None
     outputs: Annotated[list[Requested], Meta(max_length=MAX_OUTPUTS)] | None = None
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether it holds nothing but tensors and the names of outputs."""
+        parameters = (self.parameters, *(one.parameters for one in (*self.inputs, *(self.outputs or ()))))
+        return not (self.id or self.model_name or any(parameters))
+
     def binary(self, output: str) -> bool:
         """Whether an output is wanted as bytes: its own parameter first, then the request's."""
         default = (self.parameters or {}).get("binary_data_output", False)

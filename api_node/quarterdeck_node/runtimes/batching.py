@@ -124,33 +124,54 @@ class Batcher:
         # No row has no answer; and there is no batch of nothing.
         if not rows:
             return []
-        # A deadline that is no number would be kept by no comparison.
-        waiting = Waiting(rows, self._clock(), math.inf if math.isnan(deadline) else deadline)
-        if error := self._refusal(waiting):
-            self.figures.shed[error.code] += 1
-            raise error
+        waiting = self._admitted(rows, deadline)
         self._queue.append(waiting)
         self.figures.waiting_rows += waiting.count
         if self._sleeping is not None and not self._sleeping.done():
             self._sleeping.set_result(None)
         return await waiting.done
 
-    def _refusal(self, waiting: Waiting) -> Overloaded | None:
+    def admit(self, count: int, deadline: float = math.inf) -> None:
+        """Refuse now what `predict` would refuse: for callers to whom even getting there costs more than a refusal may.
+
+        Raises:
+            Overloaded: as `predict`.
+        """
+        if count and not self._closed:
+            self._trial(count, self._clock(), deadline)
+
+    def _admitted(self, rows: Sequence[Row], deadline: float) -> Waiting:
+        now = self._clock()
+        trial = self._trial(len(rows), now, deadline)
+        # A deadline that is no number would be kept by no comparison.
+        waiting = Waiting(rows, now, math.inf if math.isnan(deadline) else deadline)
+        waiting.trial = trial
+        return waiting
+
+    def _trial(self, count: int, now: float, deadline: float) -> bool:
+        """Whether a request is let in only to show what the model really takes; who is not let in is refused and counted."""
+        error, trial = self._judged(count, now, math.inf if math.isnan(deadline) else deadline)
+        if error is not None:
+            self.figures.shed[error.code] += 1
+            raise error
+        return trial
+
+    def _judged(self, count: int, now: float, deadline: float) -> tuple[Overloaded | None, bool]:
         """Refuse now what would be dropped later: a refusal costs microseconds, a place in the queue costs everybody."""
-        rows = self.figures.waiting_rows + waiting.count
+        rows = self.figures.waiting_rows + count
         # An empty queue takes any request, so the bound never refuses what fits the row limit.
         if self.figures.waiting_rows and rows > self._budget.queue_rows:
-            return _full()
-        ahead = self._running(waiting.since) + self._cost.of_queue(rows)
-        if waiting.since + ahead > waiting.deadline:
+            return _full(), False
+        ahead = self._running(now) + self._cost.of_queue(rows)
+        if now + ahead > deadline:
             # One batch that took unusually long must not close a model for ever: who is refused teaches nothing.
-            waiting.trial = not (self._batch or self._queue) and waiting.since - self._asked_at > _DOUBT
-            return None if waiting.trial and waiting.since < waiting.deadline else _late()
-        wait = ahead - self._cost.of(waiting.count)
+            trial = not (self._batch or self._queue) and now - self._asked_at > _DOUBT and now < deadline
+            return None if trial else _late(), trial
+        wait = ahead - self._cost.of(count)
         # Who names a deadline says how long waiting is of use; for all others it is the setting that does.
-        if waiting.deadline == math.inf and wait > self._budget.queue_seconds and self._up_since <= waiting.since:
-            return _full()
-        return None
+        if deadline == math.inf and wait > self._budget.queue_seconds and self._up_since <= now:
+            return _full(), False
+        return None, False
 
     def _running(self, now: float) -> float:
         """Seconds until the running batch is done: one that is late is expected to be late as much again."""

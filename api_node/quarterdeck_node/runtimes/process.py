@@ -87,6 +87,10 @@ class ModelProcess:
         """See `Runtime.predict`."""
         return await self._batcher.predict(rows, deadline)
 
+    def admit(self, count: int, deadline: float = math.inf) -> None:
+        """See `Batcher.admit`."""
+        self._batcher.admit(count, deadline)
+
     async def close(self) -> None:
         """End the process; whoever still waits gets ModelFailed."""
         await self._batcher.close()
@@ -140,7 +144,7 @@ class ModelProcess:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, *safely, "-m", "quarterdeck.worker", str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True,
-                env=model_environ(self._manifest.environment.variables),
+                env=model_environ(self._manifest.environment.variables, self._budget.threads),
             )  # fmt: skip
             self._link = await Link.over(ours)
         # No memory or no process number left: that is this moment's trouble, and the next request tries again.

@@ -1,0 +1,113 @@
+"""Quarterdeck on a cluster: images, chart, store and namespaces, as a user would set them up."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from quarterdeck.build import BuiltPackage
+from quarterdeck.plan import VersionRef
+from quarterdeck.storage import open_storage
+from tests.cluster import images
+from tests.cluster.node import S3_PORT, Node
+from tests.support import ROOT
+
+RELEASE = "quarterdeck"
+NAMESPACE = "quarterdeck"
+SECRET = "store-keys"
+AUTHORITY = "store-authority"
+BUCKET = "models"
+_RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/enforce-version": "latest"}
+
+
+class Installation:
+    """The chart's release on a node, and the store that it is told of."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def install(self) -> None:
+        """Build and load what is missing, then install the chart, or upgrade it to the checkout as it is now."""
+        built = {program: images.ours(program) for program in images.RECIPES}
+        self.node.load_images([image.archive for image in built.values()])
+        self.node.volumes()
+        self.namespace(NAMESPACE)
+        (self.node.layout.folder / "buckets" / BUCKET).mkdir(exist_ok=True)
+        values: dict[str, object] = {
+            "images": {"registry": images.REGISTRY, "pullPolicy": "Never"},
+            "store": {"url": self.store(), "secret": SECRET, "caConfigMap": AUTHORITY},
+            "metrics": {"podMonitor": False},
+        }
+        for program, image in built.items():
+            values[program] = {"image": {"repository": f"quarterdeck-{program}", "tag": image.tag}}
+        self.helm("upgrade", RELEASE, str(ROOT / "charts" / "quarterdeck"), "--install", "--values=-", given=values)
+        for program in ("operator", "deployer"):
+            self.node.rolled_out(f"{RELEASE}-{program}", NAMESPACE)
+
+    def namespace(self, name: str) -> str:
+        """A namespace in which Pod Security "restricted" is enforced, with the store's credentials; gives back its name."""
+        self.node.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": _RESTRICTED}})
+        access, secret = self.node.s3_account()
+        keys = {"access-key-id": access, "secret-access-key": secret}
+        about = {"namespace": name}
+        self.node.apply(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET, **about}, "stringData": keys},
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": AUTHORITY, **about},
+                "data": {"ca.crt": self.node.authority.read_text()},
+            },
+        )
+        return name
+
+    def store(self, bucket: str = BUCKET) -> str:
+        """The store's URL, the same inside and outside the cluster."""
+        return f"s3://{bucket}/?endpoint=https://{self.node.layout.node}:{S3_PORT}"
+
+    def publish(self, built: BuiltPackage, bucket: str = BUCKET) -> VersionRef:
+        """Push a package into the store, as the next version of its model."""
+        with self.aws():
+            return built.push(open_storage(self.store(bucket)))
+
+    @contextmanager
+    def aws(self) -> Iterator[None]:
+        """Within the block this process's own AWS settings lead to the store."""
+        access, secret = self.node.s3_account()
+        told = {
+            "AWS_ACCESS_KEY_ID": access,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_CA_BUNDLE": str(self.node.authority),
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_REGION": "us-east-1",
+        }
+        before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        for name in before:
+            del os.environ[name]
+        os.environ.update(told)
+        try:
+            yield
+        finally:
+            for name in told:
+                os.environ.pop(name, None)
+            os.environ.update(before)
+
+    def helm(self, *arguments: str, given: object = None) -> str:
+        """What helm prints; its own folders lie in the cluster's.
+
+        Raises:
+            RuntimeError: it failed; its own words are in the text.
+        """
+        layout = self.node.layout
+        own = {f"HELM_{kind}_HOME": str(layout.folder / "helm" / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
+        where = [f"--namespace={NAMESPACE}", f"--kubeconfig={layout.kubeconfig}"]
+        command = [str(self.node.kubernetes / "helm"), *arguments, *where]
+        done = subprocess.run(
+            command, input=json.dumps(given), capture_output=True, text=True, check=False, env={**os.environ, **own}
+        )
+        if done.returncode:
+            raise RuntimeError(f"helm {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout

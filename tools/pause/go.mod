@@ -1,0 +1,3 @@
+module quarterdeck.dev/tools/pause
+
+go 1.24
