@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 python := .venv/bin/python
 
-.PHONY: help setup demo test test-fast lint types generate console-picture campaigns bench profile lock clean
+.PHONY: help setup demo test test-fast lint types generate console-picture cluster-up cluster-down test-cluster campaigns bench profile lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,13 +16,14 @@ demo: setup ## Real flights, two models, a challenger, a swap and a rollback (ON
 
 test: setup ## Set up what tests need, then run all of them
 	@tools/test-needs
-	@$(python) -m pytest
+	@$(python) -m pytest -m "not cluster"
 
 test-fast: setup ## The part without a browser, and without installing anything by apt
 	@tools/s3server/build >/dev/null
 	@tools/prometheus >/dev/null
 	@tools/clients
-	@$(python) -m pytest -m "not browser and not examples"
+	@tools/kubernetes/build etcd kube-apiserver kubectl helm >/dev/null
+	@$(python) -m pytest -m "not browser and not examples and not cluster"
 
 lint: setup ## Style, import contracts
 	@$(python) -m ruff check . && $(python) -m ruff format --check .
@@ -36,6 +37,18 @@ generate: setup ## Write the reference pages of docs/ anew from the code
 
 console-picture: setup ## Take docs/images/console.png from a running demo
 	@$(python) -m tools.console_picture .demo/run
+
+cluster-up: setup ## A Kubernetes of this machine's own with everything on it to try; as root, 20 minutes the first time
+	@tools/cluster-needs
+	@tools/demo-data
+	@$(python) -m tests.cluster up
+
+cluster-down: setup ## Remove every trace of cluster-up
+	@$(python) -m tests.cluster down
+
+test-cluster: setup ## Tests on such a Kubernetes (CLUSTER=keep leaves it running; ARGS go to pytest)
+	@tools/cluster-needs
+	@$(python) -m pytest tests/cluster $(ARGS)
 
 campaigns: setup ## The long ones: swaps under load, kill -9, tampering, bad input, a sick challenger
 	@tools/s3server/build >/dev/null

@@ -70,10 +70,13 @@ class ApiServer:
         return name
 
 
+_PROGRAMS = ("etcd", "kube-apiserver", "kubectl", "helm")
+
+
 @cache
 def programs() -> Path:
-    """The folder of etcd, kube-apiserver and kubectl; built where they are not there yet."""
-    built = subprocess.run([ROOT / "tools/kubernetes/build"], stdout=subprocess.PIPE, check=True, text=True)
+    """The folder of etcd, kube-apiserver, kubectl and helm; built where they are not there yet."""
+    built = subprocess.run([ROOT / "tools/kubernetes/build", *_PROGRAMS], stdout=subprocess.PIPE, check=True, text=True)
     return Path(built.stdout.splitlines()[-1])
 
 
