@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 python := .venv/bin/python
 
-.PHONY: help setup demo test test-fast lint types generate console-picture cluster-up cluster-down test-cluster campaigns bench profile lock clean
+.PHONY: help setup demo test test-fast lint types generate console-picture cluster-up cluster-down test-cluster campaigns cluster-campaigns bench profile lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ test-cluster: setup ## Tests on such a Kubernetes (CLUSTER=keep leaves it runnin
 campaigns: setup ## The long ones: swaps under load, kill -9, tampering, bad input, a sick challenger
 	@tools/s3server/build >/dev/null
 	@tools/campaigns
+
+cluster-campaigns: setup ## The long ones on a real cluster, an hour as root: changes under load (CLUSTER=as-is takes what runs)
+	@tools/cluster-needs
+	@tools/s3server/build >/dev/null
+	@tools/cluster-campaigns
 
 bench: setup ## Ours and everybody else in one run, 25 minutes (QUICK=1: bare, ours and KServe, 3 minutes)
 	@$(python) -m bench.compare $(if $(QUICK),--quick) $(ARGS)

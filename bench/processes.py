@@ -34,9 +34,7 @@ def start(
     """
     words = ["taskset", "-c", str(core), *(["chrt", "--idle", "0"] if idle else []), *map(str, command)]
     with log.open("ab") as target:
-        return subprocess.Popen(
-            words, cwd=folder, env={**os.environ, **variables}, stdout=target, stderr=target, process_group=0
-        )
+        return subprocess.Popen(words, cwd=folder, env={**os.environ, **variables}, stdout=target, stderr=target, process_group=0)
 
 
 def stop(processes: Iterable[Process], seconds: float = 5.0) -> None:

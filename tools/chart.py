@@ -22,7 +22,7 @@ README = f"""\
 # The chart of Quarterdeck
 
 Installs the operator, which turns ModelDeployments into serving nodes, and the deployer: registry, API and web console.
-Kubernetes 1.29 or newer. [The guide](../../docs/guides/kubernetes.md) leads from here to the first answer.
+Kubernetes 1.30 or newer. [The guide](../../docs/guides/kubernetes.md) leads from here to the first answer.
 
 ```console
 $ helm install quarterdeck charts/quarterdeck --namespace quarterdeck --create-namespace \\

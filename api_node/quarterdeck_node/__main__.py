@@ -1,6 +1,16 @@
 """`python -m quarterdeck_node`: the serve process, told everything by QUARTERDECK_ variables."""
 
-from quarterdeck_node.serve import main
+import importlib
+import signal
+import sys
+
+
+def main() -> None:
+    """Serve until SIGTERM, from the first moment on."""
+    # The first process of a container takes no notice of a signal that it does not handle, and our imports take seconds.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    importlib.import_module("quarterdeck_node.serve").main()
+
 
 if __name__ == "__main__":
     main()

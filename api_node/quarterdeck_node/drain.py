@@ -1,8 +1,8 @@
 """A server that leaves without losing a request.
 
-SIGTERM → the plan server and health watchers are told, the doors stay open for the drain time and every answer asks for its
-connection to be closed → the listeners close → what is in flight is finished. A second signal changes nothing: there is nothing
-to hurry.
+SIGTERM → the plan server and health watchers are told, the doors stay open for the drain time, or up to three times as long while
+requests come, and every answer asks for its connection to be closed → the listeners close → what is in flight is finished. A
+second signal changes nothing: there is nothing to hurry.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ import uvicorn
 from quarterdeck_node.node import Node
 from quarterdeck_node.protocol import LimitedProtocol
 
+LONGEST_DRAINS = 3
+"""So many drain times at most: whoever is still asked may be the only one there is, and another is on its way."""
+QUIET_SECONDS = 1.0
 LAST_SECONDS = 1.0
 """How long connections that are open when the door closes may still bring a request that is on its way."""
 
@@ -89,10 +92,20 @@ class DrainingServer(uvicorn.Server):
 
     def _drain(self) -> None:
         self._node.drain()
-        asyncio.get_running_loop().call_later(self._node.settings.drain_seconds, self._close)
+        loop, seconds = asyncio.get_running_loop(), self._node.settings.drain_seconds
+        loop.call_later(seconds, self._close, self._asked(), loop.time() + LONGEST_DRAINS * seconds)
 
-    def _close(self) -> None:
-        self.should_exit = True
+    def _close(self, asked: int, deadline: float) -> None:
+        """Close the doors, unless predictions have been asked for since `asked` were."""
+        loop, now = asyncio.get_running_loop(), self._asked()
+        # Not requests as such: health watchers go on asking until the process is gone.
+        if now != asked and loop.time() < deadline:
+            loop.call_later(QUIET_SECONDS, self._close, now, deadline)
+        else:
+            self.should_exit = True
+
+    def _asked(self) -> int:
+        return sum(count.requests for count in self._node.predictor.counts.values())
 
     def _protocol(self) -> asyncio.Protocol:
         """As uvicorn makes them for connections that it accepts itself."""

@@ -19,6 +19,8 @@ from quarterdeck_node.node import Node
 MAX_LEARNED = 1_024
 REASONS = {400: "format", 401: "auth", 403: "auth", 404: "unknown", 405: "unknown", 413: "size", 415: "type", 422: "schema"}
 """What a rejection is counted as, by its HTTP status."""
+_ASKED = {401: (b"www-authenticate", b"Bearer"), 503: (b"retry-after", b"1")}
+"""The header that tells what is asked of a caller, by HTTP status."""
 _log = logging.getLogger(__name__)
 _access = logging.getLogger("quarterdeck_node.access")
 
@@ -100,10 +102,8 @@ class Edge:
             headers += call.snapshot.headers
         if call.head.trace:
             headers.append((b"traceparent", call.head.trace))
-        if reply.status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        if reply.status == 503:
-            headers.append((b"retry-after", b"1"))
+        if reply.status in _ASKED:
+            headers.append(_ASKED[reply.status])
         if self.closes(call):
             headers.append((b"connection", b"close"))
         return headers
@@ -116,9 +116,10 @@ class Edge:
     def lines(self, call: Call, reply: Reply, closes: bool) -> bytes:
         """The same headers as lines of a response's head; `closes` is what the method of that name says."""
         snapshot = call.snapshot
-        if reply.status == 200 and snapshot is not None and not (closes or reply.headers or call.head.trace):
+        if snapshot is not None and not (closes or reply.headers or call.head.trace):
             own = f"content-type: {reply.media}\r\ncontent-length: {len(reply.body)}\r\nx-request-id: {call.request_id}\r\n"
-            return own.encode() + snapshot.head
+            named = own.encode() + snapshot.head
+            return named + b"%b: %b\r\n" % _ASKED[reply.status] if reply.status in _ASKED else named
         return b"".join([b"%b: %b\r\n" % line for line in self.headers(call, reply)])
 
     def _admit(self, call: Call, door: Door) -> None:

@@ -168,8 +168,9 @@ class PlanClient:
         """Apply a plan that is newer. Never back: a server that lost its memory must not undo what was decided."""
         if plan.node != self._plan or plan.sequence <= self._sequence:
             return False
-        self._sequence = plan.sequence
         self._apply(plan)
+        # After it: a plan that could not be applied is asked for again, not passed over until the next decision.
+        self._sequence = plan.sequence
         return True
 
     def _look(self) -> None:

@@ -92,6 +92,8 @@ class LimitedProtocol(HttpToolsProtocol):
             if seen is not None:
                 known, head, length = seen
                 if len(data) == end + length:
+                    # A new connection awaits its first head, and this is it.
+                    self.waiting_since = 0.0
                     self._answer(known, head, data[end:])
                     return
         self._parse(data)

@@ -104,17 +104,22 @@ class Framing:
         Raises:
             ModelFailed: a value cannot be of its column's type; names the feature, never the value.
         """
+        found = self.arrays(values)
+        # What pandas' own readers use. The constructor copies arrays that belong to nobody else, and guesses an index: for one
+        # row that takes longer than all that was done here before.
+        maker: Any = pd.DataFrame
+        frame: pd.DataFrame = maker._from_arrays(found, columns=self._names, index=pd.RangeIndex(len(found[0]) if found else 0))
+        return frame
+
+    def arrays(self, values: Mapping[str, Sequence[Scalar]]) -> list[Any]:
+        """The same columns as pandas' arrays, without a frame around them; raises as `frame` does."""
         found = []
         for column, array in self._arrays:
             try:
                 found.append(array(values[column.name]))
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise _misfit(column) from error
-        # What pandas' own readers use. The constructor copies arrays that belong to nobody else, and guesses an index: for one
-        # row that takes longer than all that was done here before.
-        maker: Any = pd.DataFrame
-        frame: pd.DataFrame = maker._from_arrays(found, columns=self._names, index=pd.RangeIndex(len(found[0]) if found else 0))
-        return frame
+        return found
 
 
 def scalar(value: object) -> Scalar:

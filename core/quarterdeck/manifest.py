@@ -172,7 +172,7 @@ class Manifest(Frozen):
                 code="digest-mismatch",
                 kind="package",
                 name=MANIFEST,
-                hint=_AGAIN,
+                hint="Correct the digest, or publish the package again from its source.",
                 extra={"place": MANIFEST},
             )
         try:

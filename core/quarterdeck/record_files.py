@@ -282,7 +282,7 @@ def _features(rows: list[Row], schema: Schema | None) -> tuple[str, pa.Array]:
     columns = _columns(rows, schema.names) if schema is not None else None
     if schema is not None and columns is not None:
         try:
-            arrays = [pa.array(column, _type(feature)) for feature, column in zip(schema.features, columns, strict=True)]
+            arrays = [_array(feature, column) for feature, column in zip(schema.features, columns, strict=True)]
             return "features", pa.StructArray.from_arrays(arrays, fields=[_field(feature) for feature in schema.features])
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError):
             # A record is worth more than its type: an integer beyond 64 bits, half a surrogate pair.
@@ -308,6 +308,16 @@ def _labels(labels: Iterable[Label | None]) -> list[str | None]:
     typed = [(type(label), label) for label in labels]
     texts = {key: json.dumps(key[1]) for key in set(typed) if key[0] is not float}
     return [None if label is None else json.dumps(label) if kind is float else texts[kind, label] for kind, label in typed]
+
+
+def _array(feature: Feature, column: Sequence[Scalar]) -> pa.Array:
+    try:
+        return pa.array(column, _type(feature))
+    except pa.ArrowInvalid:
+        if feature.type != "float":
+            raise
+        # Callers may write a float as a whole number that no float is exactly: the model was asked with the next one.
+        return pa.array([float(value) if type(value) is int else value for value in column], _type(feature))
 
 
 def _type(feature: Feature) -> pa.DataType:

@@ -63,6 +63,11 @@ def _model_loaded(spec: Spec, record: Record, main: World) -> Condition:
         return _no("ModelLoaded", _camel(version.code or "load-failed"), f"{wanted} on node {node}: {version.reason}")
     if main.proven(wanted):
         return _yes("ModelLoaded", "Proven", f"{wanted} matched its golden rows on {len(main.nodes)} of {len(main.nodes)} nodes.")
+    hindered = main.hindered(wanted)
+    if hindered:
+        node, version = hindered
+        message = f"{wanted} on node {node}: {version.reason}"
+        return Condition(type="ModelLoaded", status="Unknown", reason=_camel(version.code), message=message)
     return Condition(type="ModelLoaded", status="Unknown", reason="Loading", message=f"{wanted}: {main.obstacle(wanted)}.")
 
 

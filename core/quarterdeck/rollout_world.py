@@ -54,13 +54,21 @@ class World:
                 return node, version
         return None
 
+    def hindered(self, ref: VersionRef) -> tuple[str, VersionReport] | None:
+        """The first node (by name) that tries on in vain, and says why: the store is not reached, or lets nobody in."""
+        for node, version in sorted(self.states(ref).items()):
+            if version.state == "fetching" and version.code:
+                return node, version
+        return None
+
     def obstacle(self, ref: VersionRef) -> str:
         """In words, what the version still waits for."""
         if not self.nodes:
             return "no live node has reported"
         for node, version in sorted(self.states(ref).items()):
             if version.reason:
-                return f"{node}: {version.reason}"
+                # Reasons are whole sentences, and this becomes the end of one.
+                return f"{node}: {version.reason.removesuffix('.')}"
         return f"{self.count(ref)} of {len(self.nodes)} nodes have it ready"
 
     def answering(self, ref: VersionRef) -> int:

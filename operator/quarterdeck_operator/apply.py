@@ -70,15 +70,15 @@ class ClusterWrites:
         """
         return self._send("PUT", path, body, {"fieldManager": FIELD_MANAGER})
 
-    def patch(self, path: str, body: Object, content_type: Patch, manager: str = FIELD_MANAGER) -> Object:
-        """PATCH, with force where it is server-side apply: our fields are ours.
+    def patch(self, path: str, body: Object, content_type: Patch, manager: str = FIELD_MANAGER, *, force: bool = True) -> Object:
+        """PATCH, as a rule with force where it is server-side apply: our fields are ours.
 
         Raises:
             ApiFailure: any refusal, or no answer.
             NotLeading: the Lease is another's.
         """
-        force = {"force": "true"} if content_type == APPLY else {}
-        return self._send("PATCH", path, body, {"fieldManager": manager, **force}, content_type)
+        forced = {"force": "true"} if content_type == APPLY and force else {}
+        return self._send("PATCH", path, body, {"fieldManager": manager, **forced}, content_type)
 
     def delete(self, path: str, uid: str) -> None:
         """Delete the object with this uid; one that is gone already is fine.
@@ -100,11 +100,12 @@ class ClusterWrites:
         return self._connection.request(method, path, query, body, content_type)
 
 
-def store_record(writes: Writes, observed: Observed, resource: Object, record: ClusterRecord) -> None:
+def store_record(reads: Reads, writes: Writes, observed: Observed, resource: Object, record: ClusterRecord) -> None:
     """Compare and swap the record, where it has changed; before anybody can see what was decided.
 
     Raises:
         ApiFailure: it could not be written; `conflict` where another has written it meanwhile.
+        Conflict: a ConfigMap of that name belongs to somebody else.
     """
     if observed.record_version and record == observed.record:
         return
@@ -117,6 +118,7 @@ def store_record(writes: Writes, observed: Observed, resource: Object, record: C
         "data": {"record.json": record.model_dump_json()},
     }
     if not observed.record_version:
+        _check_free(reads.get(CONFIG_MAP.path(namespace, name)), resource, CONFIG_MAP.name, name)
         writes.create(CONFIG_MAP.path(namespace), body)
         return
     body["metadata"]["resourceVersion"] = observed.record_version
@@ -209,6 +211,10 @@ def _check_free(live: Object | None, resource: Object, kind: str, name: str) -> 
     """A name that somebody else's object has is not taken over: with our mark on it, it would be deleted with the resource."""
     if live is None or owned_or_none(live, resource["metadata"]["uid"]):
         return
+    owner = {"kind": MODEL_DEPLOYMENT.name, "name": resource["metadata"]["name"]}
+    if any(owner.items() <= one.items() for one in live["metadata"].get("ownerReferences", ())):
+        # It was deleted and is applied anew: the garbage collector is not through yet.
+        raise ApiFailure(f"The {kind} {name} of the deployment that was deleted is still there.", http=409)
     raise Conflict(
         f"There is a {kind} {name} already, and it belongs to somebody else.",
         code="name-taken",
@@ -232,7 +238,8 @@ def _hand_over_replicas(writes: Writes, path: str, live: Object, wanted: Object)
         "metadata": {"name": wanted["metadata"]["name"], "namespace": live["metadata"]["namespace"]},
         "spec": {"replicas": live["spec"]["replicas"]},
     }
-    writes.patch(path, body, APPLY, f"{FIELD_MANAGER}-replicas")
+    # Without force: where somebody has said another number since we looked, the next look finds that it has an owner.
+    writes.patch(path, body, APPLY, f"{FIELD_MANAGER}-replicas", force=False)
 
 
 def _applied_replicas(live: Object) -> bool:

@@ -43,6 +43,7 @@ class Board:
         self._plans: dict[ResourceKey, dict[str, Plan]] = {}
         self._heard: dict[tuple[str, str], _Heard] = {}
         self._waiting: dict[tuple[str, str], set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
+        self._trials: set[ResourceKey] = set()
         self._led_since: float | None = None
 
     @property
@@ -60,10 +61,23 @@ class Board:
         """Whether it has not led for long enough for every living node to have reported."""
         return self._led_since is not None and self._clock() - self._led_since < LIVE_SECONDS
 
-    def publish(self, key: ResourceKey, plans: Sequence[Plan]) -> None:
-        """Replace all plans of a deployment; polls that wait for one of them are woken where its number rose."""
+    @property
+    def polls(self) -> int:
+        """How many polls wait for a plan now."""
+        with self._lock:
+            return sum(map(len, self._waiting.values()))
+
+    def publish(self, key: ResourceKey, plans: Sequence[Plan], *, trial: bool = False) -> None:
+        """Replace all plans of a deployment; polls that wait for one of them are woken where its number rose.
+
+        Args:
+            key: the deployment.
+            plans: all of them.
+            trial: whether a version is on trial, so that every request that it fails is news.
+        """
         fresh = {plan.node: plan for plan in plans}
         with self._lock:
+            (self._trials.add if trial else self._trials.discard)(key)
             stale = self._plans.get(key, {})
             self._plans[key] = fresh
             risen = [name for name, plan in fresh.items() if name not in stale or stale[name].sequence != plan.sequence]
@@ -74,12 +88,14 @@ class Board:
         """Forget a deployment that is gone."""
         with self._lock:
             self._plans.pop(key, None)
+            self._trials.discard(key)
             self._heard = {pod: heard for pod, heard in self._heard.items() if heard.key != key}
 
     def clear(self) -> None:
         """Forget all plans and let every poll go: another operator leads now."""
         with self._lock:
             self._plans.clear()
+            self._trials.clear()
             waiting = [waiter for waiters in self._waiting.values() for waiter in waiters]
         self._tell(waiting)
 
@@ -114,7 +130,9 @@ class Board:
 
     def take(self, key: ResourceKey, report: NodeReport) -> None:
         """Keep a pod's report in place of the one before, and wake the deployment if it says something new."""
-        now, said = self._clock(), _said(report)
+        with self._lock:
+            trial = key in self._trials
+        now, said = self._clock(), _said(report, trial=trial)
         with self._lock:
             place = (key.namespace, report.node)
             before = self._heard.get(place)
@@ -150,10 +168,11 @@ class Board:
                 loop.call_soon_threadsafe(event.set)
 
 
-def _said(report: NodeReport) -> str:
+def _said(report: NodeReport, *, trial: bool) -> str:
     """A report without what changes all the time."""
-    # Failures are not left out: they are what a version on trial is judged by.
     quiet = {"answered": {}, "errors": {}, "requests": {}, "mirror": MirrorReport(), "probe_age_seconds": None}
+    # They are what a version on trial is judged by; after it a model that fails now and then would be looked at all day.
+    quiet |= {} if trial else {"failures": {}}
     deployments = [one.model_copy(update=quiet) for one in report.deployments]
     still = {"deployments": deployments, "rss_bytes": 0, "cpu_seconds": 0.0}
     spool = {"spool_rows": 0, "spool_bytes": 0, "spool_oldest_seconds": 0.0}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
 from quarterdeck import rollout
 from quarterdeck.errors import InvalidInput
-from quarterdeck.plan import NodeReport, Role
+from quarterdeck.plan import NodeReport, Role, VersionRef
 from quarterdeck.resources import Spec
 from quarterdeck.rollout import Condition, Decision, Status
+from quarterdeck.rollout_record import same, scored
 from quarterdeck_operator import plans, status, template
 from quarterdeck_operator.children.everything import Parts, build
 from quarterdeck_operator.names import ROLE_LABEL, TEMPLATE_LABEL, Owner, labels_of
@@ -46,16 +47,15 @@ def decide_world(observed: Observed, resource: Object, context: Context) -> Want
         InvalidInput: the spec is none that this operator can read.
     """
     spec, generation = _spec(resource), int(resource["metadata"]["generation"])
+    # Without a record: a new resource, or somebody has deleted it, and then what serves must go on serving.
+    observed = observed if observed.record_version else replace(observed, record=plans.recalled(observed))
     pods = [pod for pod in observed.pods if "deletionTimestamp" not in pod["metadata"]]
     resolution = resolve(spec, observed.record.pins, _of_pods(observed.reports, pods), generation)
     templates, outdated = _templates(spec, observed.record, context.settings)
     record = _chosen(observed.record, spec, generation).model_copy(update={"pins": dict(resolution.pins), "templates": templates})
-    decision = rollout.decide(
-        _rollout_spec(spec, record, resolution, observed, generation),
-        record.record,
-        _counting(observed.reports, pods, templates),
-        observed.now,
-    )
+    wished = _rollout_spec(spec, record, resolution, observed, generation)
+    counting = _counting(observed.reports, pods, templates, wished.wanted, record.record)
+    decision = rollout.decide(wished, record.record, counting, observed.now)
     decision = decision.model_copy(update={"conditions": _conditions(decision, resolution, observed, outdated=outdated)})
     store = template.store_of(spec, context.settings)
     built = plans.build(
@@ -126,25 +126,52 @@ def _of_pods(reports: Sequence[NodeReport], pods: Sequence[Object]) -> list[Node
     return [report for report in reports if report.node in names]
 
 
-def _counting(reports: Sequence[NodeReport], pods: Sequence[Object], templates: Mapping[Role, Template]) -> list[NodeReport]:
+def _counting(
+    reports: Sequence[NodeReport],
+    pods: Sequence[Object],
+    templates: Mapping[Role, Template],
+    wanted: VersionRef | None,
+    record: rollout.Record,
+) -> list[NodeReport]:
     """Reports that the decision turns on: of the current templates' pods. Pods of older ones are on their way out.
 
     A pod that gets traffic and says nothing is a node that has not spoken: nothing is flipped past it.
     """
     said = {report.node: report for report in reports}
     current: list[NodeReport] = []
+    steady: list[NodeReport] = []
     older: list[NodeReport] = []
     for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"])):
         name, its = pod["metadata"]["name"], labels_of(pod)
         role: Role = "challenger" if its.get(ROLE_LABEL) == "challenger" else "main"
-        counting = current if role in templates and its.get(TEMPLATE_LABEL) == templates[role].hash else older
         if name in said and said[name].role == role:
-            counting.append(said[name])
+            report = said[name]
         elif is_ready(pod):
-            counting.append(NodeReport(node=name, boot="", role=role, url="", sequence=0, ready=True))
+            report = NodeReport(node=name, boot="", role=role, url="", sequence=0, ready=True)
+        else:
+            continue
+        if role in templates and its.get(TEMPLATE_LABEL) == templates[role].hash:
+            current.append(report)
+            steady += [report] if role == "challenger" or is_ready(pod) else []
+        elif role == "main":
+            older.append(report)
     # While none of the new ones has come up, for want of an image perhaps, a step back must still reach those that answer.
-    coming = any(report.role == "main" for report in current)
-    return current if coming else [*current, *(report for report in older if report.role == "main")]
+    if not older or not any(report.role == "main" for report in current):
+        return [*current, *older]
+    holding = [report for report in older if _holds(report, wanted)]
+    # Nothing is to be moved; but what answers may be on trial, and most of its requests reach the old pods.
+    if same(wanted, record.active):
+        return [*current, *holding]
+    # A step back: those that answer hold it already, and need not wait for new pods that cannot even load what is active.
+    if holding == older and any(same(wanted, way) for way in (record.previous, record.left)):
+        return [*steady, *older]
+    return current
+
+
+def _holds(report: NodeReport, wanted: VersionRef | None) -> bool:
+    """Whether the node has the version loaded and proven."""
+    versions = (version for one in report.deployments for version in one.versions if version.state == "ready")
+    return wanted is not None and any(scored(version) == scored(wanted) for version in versions)
 
 
 def is_ready(pod: Object) -> bool:
@@ -172,7 +199,7 @@ def _conditions(decision: Decision, resolution: Resolution, observed: Observed, 
 
 def _keyring(observed: Observed) -> Condition:
     if observed.keyring_problem:
-        message = f"{observed.keyring_problem}. The keys that were read last stay good."
+        message = f"{observed.keyring_problem}. Write a JSON list of keys there; those that were read last stay good."
         return Condition(type="KeyringReady", status="False", reason="KeyringUnreadable", message=message)
     message = f"{len(observed.keyring)} key(s) are known."
     return Condition(type="KeyringReady", status="True", reason="KeyringRead", message=message)

@@ -20,6 +20,8 @@ KEPT_SECONDS = 60.0
 """How long a token that was found good is not asked about again."""
 _MOST_TOKENS = 20_000
 _LONGEST_TOKEN = 16_384
+MOST_ASKED = 2_000
+"""Tokens that the API server is asked about or waited for: more are told to come again, lest a flood fills memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ class Guard:
 
         Raises:
             Unauthenticated: no token, or one that is not good here.
-            NotReady: the API server could not be asked.
+            NotReady: the API server could not be asked, or too many wait for that.
         """
         scheme, _, token = authorization.partition(" ")
         token = token.strip()
@@ -125,6 +127,8 @@ class Guard:
         """Ask once, however many requests come with the same token meanwhile."""
         asking = self._asking.get(digest)
         if asking is None:
+            if len(self._asking) >= MOST_ASKED:
+                raise NotReady("Too many tokens are being looked at.", hint="Ask again in a second.")
             asking = asyncio.get_running_loop().run_in_executor(self._pool, self._reviewer.review, token)
             self._asking[digest] = asking
             asking.add_done_callback(lambda done: self._answered(digest, done))

@@ -107,11 +107,11 @@ class Writes(Protocol):
         """
         ...
 
-    def patch(self, path: str, body: Object, content_type: Patch, manager: str = FIELD_MANAGER) -> Object:
-        """PATCH: server-side apply with force, or a JSON merge.
+    def patch(self, path: str, body: Object, content_type: Patch, manager: str = FIELD_MANAGER, *, force: bool = True) -> Object:
+        """PATCH: server-side apply, or a JSON merge.
 
         Raises:
-            ApiFailure: any refusal, or no answer.
+            ApiFailure: any refusal, or no answer; `conflict` where a field is another manager's and `force` is not given.
         """
         ...
 

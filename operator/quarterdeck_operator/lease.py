@@ -63,7 +63,7 @@ class Lease:
             return
         try:
             lease = self._reads.get(LEASE.path(self._namespace, self._name))
-            if lease is not None and lease["spec"].get("holderIdentity") == self._identity:
+            if lease is not None and (lease.get("spec") or {}).get("holderIdentity") == self._identity:
                 self._swap(lease, "")
         except ApiFailure as failure:
             log.warning("the Lease was not given back and runs out by itself: %s", failure.detail)
@@ -81,11 +81,12 @@ class Lease:
 
     def _free(self, lease: Object, now: float) -> bool:
         """Whether it is ours, nobody's, or of somebody whom we have watched being silent for its whole duration."""
-        holder, version = lease["spec"].get("holderIdentity"), lease["metadata"]["resourceVersion"]
+        spec, version = lease.get("spec") or {}, lease["metadata"]["resourceVersion"]
+        holder = spec.get("holderIdentity")
         if version != self._seen[0]:
             self._seen = (version, now)
         # Whoever holds it may have been told another duration than we were.
-        duration = max(self._seconds, float(lease["spec"].get("leaseDurationSeconds") or 0))
+        duration = max(self._seconds, float(spec.get("leaseDurationSeconds") or 0))
         return holder in (self._identity, None, "") or now - self._seen[1] > duration
 
     def _swap(self, lease: Object, holder: str) -> None:
@@ -93,7 +94,7 @@ class Lease:
 
     def _body(self, lease: Object, holder: str) -> Object:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        before = lease.get("spec", {})
+        before = lease.get("spec") or {}
         moved = before.get("holderIdentity") != holder
         return {
             "apiVersion": LEASE.api_version,

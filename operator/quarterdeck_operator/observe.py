@@ -37,6 +37,8 @@ from quarterdeck_operator.world import ClusterRecord, Object, ObjectKey, Observe
 
 PAGE = 250
 """Objects of one page of a list: the whole of a large cluster is never in memory at once."""
+MAX_KEYS_BYTES = 900_000
+"""Of a keyring, as plans have it: their ConfigMaps hold 1 MiB, and something else besides."""
 _KEYS = TypeAdapter(list[Key])
 
 
@@ -91,7 +93,10 @@ class Connection:
             raise ApiFailure(f"{method} {path} was not answered: {type(error).__name__}.", http=0) from None
         if answer.status >= 300:
             raise ApiFailure(f"{method} {path} was answered {answer.status}: {_message(text)}", http=answer.status)
-        found: Object = json.loads(text)
+        try:
+            found: Object = json.loads(text)
+        except ValueError:
+            raise ApiFailure(f"{method} {path} was answered with something else than JSON.", http=0) from None
         return found
 
     def close(self) -> None:
@@ -231,7 +236,7 @@ def _record(config_map: Object | None) -> tuple[ClusterRecord, str]:
             f"The ConfigMap {name} holds no record that this operator can read; nothing is changed.",
             kind="config-map",
             name=name,
-            hint="Run the operator that wrote it, or delete the ConfigMap to begin anew.",
+            hint="Run the operator that wrote it, or delete the ConfigMap: what serves goes on, rejections are forgotten.",
         ) from None
     return record, config_map["metadata"]["resourceVersion"]
 
@@ -241,7 +246,11 @@ def _keyring(reads: Reads, namespace: str, name: str) -> tuple[list[Key], str]:
     if config_map is None:
         return [], ""
     try:
-        return _KEYS.validate_json(config_map.get("data", {}).get("keyring.json", "")), ""
+        found = _KEYS.validate_json(config_map.get("data", {}).get("keyring.json", ""))
+        size = len(_KEYS.dump_json(found))
+        if size > MAX_KEYS_BYTES:
+            return [], f"ConfigMap {name}: its {len(found):,} keys take {size:,} bytes; plans have room for {MAX_KEYS_BYTES:,}"
+        return found, ""
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "keyring.json"

@@ -6,26 +6,28 @@ keeps its last plan, and another operator knows all plans again after one look a
 
 from __future__ import annotations
 
-import resource
 import socket
 import ssl
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import uvicorn
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from quarterdeck.errors import Conflict, InvalidInput, Malformed, NotFound, QuarterdeckError, TooLarge
 from quarterdeck.plan import NodeReport, Plan
 from quarterdeck_operator.board import Board
+from quarterdeck_operator.bounds import BoundedProtocol, BoundedServer, allow_files, bounded
 from quarterdeck_operator.identity import Guard, Identity, require_node, require_plan
 
 MAX_WAIT_SECONDS = 60.0
 MAX_REPORT_BYTES = 1_048_576
-FILES = 8_192
+MAX_WORDS = 2_000
+"""Characters of a reason that are kept: it ends up in the record and several times in the status, whose size has an end."""
+_Told = TypeVar("_Told", bound=BaseModel)
 _BACKLOG = 2_048
 _KEEP_ALIVE_SECONDS = 75
 
@@ -48,12 +50,19 @@ class PlanServer:
         app: the application.
         context: TLS with the server's certificate; loading another one into it counts from the next connection on.
         listener: bound socket; whoever made it closes it.
+        protocol: with its bounds; None: as many connections as there are files for.
     """
 
-    def __init__(self, app: FastAPI, context: ssl.SSLContext, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        context: ssl.SSLContext,
+        listener: socket.socket,
+        protocol: type[BoundedProtocol] | None = None,
+    ) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=protocol or bounded(allow_files()),
             ws="none",
             lifespan="off",
             access_log=False,
@@ -64,7 +73,7 @@ class PlanServer:
             timeout_graceful_shutdown=2,
             ssl_context_factory=lambda _config, _default: context,
         )
-        self._server, self._listener = uvicorn.Server(config), listener
+        self._server, self._listener = BoundedServer(config), listener
 
     @property
     def started(self) -> bool:
@@ -86,7 +95,6 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         InvalidInput: the port is taken, or the address is not this machine's.
     """
-    _allow_files()
     try:
         return socket.create_server((host, port), backlog=_BACKLOG)
     except OSError as error:
@@ -97,15 +105,6 @@ def listen(host: str, port: int) -> socket.socket:
             name=str(port),
             hint="Choose another QUARTERDECK_PORT.",
         ) from None
-
-
-def _allow_files() -> None:
-    """Raise this process's limit of open files to what every node's two connections need, as far as the system lets us."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    # The usual 1,024 would be used up by 500 nodes, and the others could not even be told so.
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class _Routes:
@@ -150,7 +149,7 @@ class _Routes:
                 hint="Run an operator that is at least as new as its nodes.",
             ) from None
         _require_own(identity, report)
-        self._board.take(identity.deployment, report)
+        self._board.take(identity.deployment, _shortened(report))
         return Response(status_code=204)
 
     async def _enter(self, request: Request) -> Identity:
@@ -194,6 +193,24 @@ def _require_own(identity: Identity, report: NodeReport) -> None:
             name=identity.pod,
             hint="Check QUARTERDECK_NODE and QUARTERDECK_ROLE.",
         )
+
+
+def _shortened(report: NodeReport) -> NodeReport:
+    """The report with its sentences cut where they are too long to be passed on."""
+
+    def cut(one: _Told, *fields: str) -> _Told:
+        return one.model_copy(update={field: getattr(one, field)[:MAX_WORDS] for field in fields})
+
+    deployments = [
+        cut(one, "probe_failure").model_copy(
+            update={
+                "versions": [cut(version, "code", "reason", "place") for version in one.versions],
+                "resolved": [cut(found, "code", "reason") for found in one.resolved],
+            }
+        )
+        for one in report.deployments
+    ]
+    return report.model_copy(update={"deployments": deployments})
 
 
 def _refuse(request: Request, error: Exception) -> Response:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from quarterdeck.plan import DeploymentPlan, Key, Mirror, NodeReport, Plan, Role, VersionName, VersionRef
 from quarterdeck.resources import Spec
-from quarterdeck.rollout import Decision
+from quarterdeck.rollout import Decision, Record
 from quarterdeck.rollout_record import same, scored
 from quarterdeck_operator.names import ROLE_LABEL, TEMPLATE_LABEL, labels_of, plan_name, service_name
 from quarterdeck_operator.world import ClusterRecord, Object, Observed, ResourceKey, Template
@@ -69,6 +69,24 @@ def number(record: ClusterRecord, plans: Sequence[Plan], reports: Sequence[NodeR
     if content == record.content and seen <= record.sequence:
         return record.sequence, content
     return max(record.sequence, seen) + 1, content
+
+
+def recalled(observed: Observed) -> ClusterRecord:
+    """What the plans' ConfigMaps still tell where the record is gone: what serves, the way back, and the plans' number.
+
+    Rejections, holds and templates are forgotten. An empty record where there are no plans.
+    """
+    main = [plan for plan in _stored(observed).values() if plan.deployments[0].role == "main"]
+    newest = max(main, key=lambda plan: plan.sequence, default=None)
+    if newest is None:
+        return ClusterRecord()
+    (told,) = newest.deployments
+    others = [ref for ref in told.resident if not same(ref, told.active)]
+    return ClusterRecord(
+        record=Record(revision=told.revision, active=told.active, previous=others[-1] if others else None),
+        sequence=newest.sequence // 2,
+        pins={f"{ref.model}/{ref.version}": ref.digest for ref in told.resident},
+    )
 
 
 def served(plan: Plan, sequence: int) -> Plan:

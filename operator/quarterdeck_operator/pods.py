@@ -20,6 +20,7 @@ _WORDS = 300
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d[T ][\d:.,]+(Z|[+-]\d\d:?\d\d)?\s*")
 _POD = re.compile(r'^pods "[^"]*" is forbidden: ')
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable", "ImageInspectError"}
+_PUBLIC_HINT = "Check nodes.image, and nodes.imagePullSecrets where its registry asks for one."
 _CONFIG = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError", "PostStartHookError"}
 
 
@@ -92,7 +93,7 @@ def _of_pod(pod: Object, now: float) -> Iterator[Failure]:
             hint = "Lower nodes.resources, change nodes.nodeSelector or nodes.tolerations, or add a machine."
             yield Failure(name, "pod", "unschedulable", _sentences("No machine takes the pod", condition, hint))
     for container in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        failure = _of_container(name, container, now)
+        failure = _without_image(pod, container) or _of_container(name, container, now)
         if failure:
             yield failure
 
@@ -109,9 +110,6 @@ def _of_container(pod: str, container: Object, now: float) -> Failure | None:
     waiting = container.get("state", {}).get("waiting") or {}
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
     reason = waiting.get("reason", "")
-    if reason in _IMAGE:
-        hint = "Check nodes.image and nodes.imagePullSecrets."
-        return Failure(pod, place, "image-not-pulled", _sentences(f"The image {container['image']} is not there", waiting, hint))
     if reason in _CONFIG:
         hint = "Check the image and what nodes refers to."
         return Failure(pod, place, "container-not-created", _sentences("The container cannot be created", waiting, hint))
@@ -119,6 +117,17 @@ def _of_container(pod: str, container: Object, now: float) -> Failure | None:
     if not ended or (container.get("ready") and now - _moment(ended) > RECENT_SECONDS):
         return None
     return _ended(pod, place, container, ended)
+
+
+def _without_image(pod: Object, container: Object) -> Failure | None:
+    waiting = container.get("state", {}).get("waiting") or {}
+    if waiting.get("reason") not in _IMAGE:
+        return None
+    # A Secret that does not exist is told by nobody: the kubelet asks the registry without it.
+    named = ", ".join(each["name"] for each in pod.get("spec", {}).get("imagePullSecrets") or ())
+    hint = f"Check nodes.image, and that the Secret {named} exists and opens the registry." if named else _PUBLIC_HINT
+    said = _sentences(f"The image {container['image']} is not there", waiting, hint)
+    return Failure(pod["metadata"]["name"], f"container {container['name']}", "image-not-pulled", said)
 
 
 def _ended(pod: str, place: str, container: Object, ended: Object) -> Failure | None:

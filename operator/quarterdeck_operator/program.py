@@ -30,7 +30,8 @@ from quarterdeck_operator.identity import Guard
 from quarterdeck_operator.lease import Lease
 from quarterdeck_operator.observe import ClusterReads, Connection, keys
 from quarterdeck_operator.plan_server import PlanServer, create_app, listen
-from quarterdeck_operator.reconcile import Reconciler
+from quarterdeck_operator.reconcile import SOON_SECONDS, Reconciler
+from quarterdeck_operator.relisting import Relisting
 from quarterdeck_operator.review import ClusterReviewer, ClusterSecret
 from quarterdeck_operator.settings import Settings
 from quarterdeck_operator.work_queue import Workers
@@ -58,8 +59,9 @@ class Operator:
         self._board = Board(self._workers.add)
         self._health, self._metrics = Health(settings.stuck_seconds), Metrics()
         self._pool = ThreadPoolExecutor(settings.workers, "reconcile")
-        # Apart from the reconciles: what keeps the Lease and lets nodes in must not queue behind them.
-        self._aside = ThreadPoolExecutor(4, "aside")
+        # Apart from the reconciles: what lets nodes in must not queue behind them; nor may the Lease behind those who ask.
+        self._aside, self._keeping = ThreadPoolExecutor(4, "aside"), ThreadPoolExecutor(1, "lease")
+        self._relisting = Relisting(self._keys, self._workers.add, self._lease.leads, settings.relist_seconds)
         self._ending, self._failed = threading.Event(), False
         self._reconciler: Reconciler | None = None
 
@@ -86,8 +88,9 @@ class Operator:
         finally:
             self._ending.set()
             beside.join()
-            # After the last write: whoever waits for it may begin at once.
+            # After the last write: whoever waits for it may begin at once. A renewal that is under way would take it again.
             self._pool.shutdown(cancel_futures=True)
+            self._keeping.shutdown(cancel_futures=True)
             self._lease.release()
             self._connection.close()
             health.stop()
@@ -133,7 +136,7 @@ class Operator:
                         self._workers.run(),
                         self._lead(),
                         self._turn(),
-                        self._relist(),
+                        self._relisting.run(),
                         self._renew(context, store, hosts),
                     )
                 ]
@@ -154,7 +157,8 @@ class Operator:
         """One look, in a worker thread, with its duration and outcome counted."""
         assert self._reconciler is not None
         if not self._lease.leads():
-            return None
+            # A renewal may be late and still come; then nobody would ask again for what is not looked at now.
+            return SOON_SECONDS if self._board.leading else None
         began, what = time.monotonic(), f"reconcile of {key}"
         self._health.beat(what)
         outcome = "failed"
@@ -170,12 +174,12 @@ class Operator:
     async def _lead(self) -> None:
         """Keep the Lease, or wait for it; whoever begins to lead looks at everything."""
         while True:
-            leads = await self._aside_do(self._lease.step)
+            leads = await asyncio.get_running_loop().run_in_executor(self._keeping, self._lease.step)
             if leads != self._board.leading:
                 log.info("leading" if leads else "following: another operator holds the Lease")
                 self._board.leading = leads
                 if leads:
-                    await self._look_at_all()
+                    self._relisting.ask()
                 else:
                     self._workers.queue.clear()
                     self._board.clear()
@@ -192,21 +196,8 @@ class Operator:
             self._metrics.leading.set(self._board.leading)
             await asyncio.sleep(TURN_SECONDS)
 
-    async def _relist(self) -> None:
-        """Look at every deployment now and then: an event may have been lost."""
-        while True:
-            await asyncio.sleep(self._settings.relist_seconds)
-            if self._board.leading:
-                await self._look_at_all()
-
-    async def _look_at_all(self) -> None:
-        try:
-            found = await self._aside_do(lambda: keys(self._reads, self._settings))
-        except QuarterdeckError as error:
-            log.warning("deployments could not be listed: %s", error)
-            return
-        for key in found:
-            self._workers.add(key)
+    async def _keys(self) -> list[ResourceKey]:
+        return await self._aside_do(lambda: keys(self._reads, self._settings))
 
     async def _renew(self, context: ssl.SSLContext, store: ClusterSecret, hosts: list[str]) -> None:
         """See to the certificates now and then; a new authority reaches nodes with their plans, long before it signs anything."""
@@ -217,7 +208,7 @@ class Operator:
                 tls.load(context, material)
                 assert self._reconciler is not None
                 self._reconciler.context = Context(self._settings, material.ca, material.seed)
-                await self._look_at_all()
+                self._relisting.ask()
 
     async def _aside_do(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._aside, work)

@@ -70,16 +70,18 @@ class Reconciler:
         except InvalidInput as refusal:
             self._complain(resource, refusal)
             raise
-        # The fence: what was decided is remembered before anybody can act on it.
-        store_record(self.writes, observed, resource, wanted.record)
-        self.board.publish(observed.key, wanted.plans)
+        remembered = False
         try:
+            # The fence: what was decided is remembered before anybody can act on it.
+            store_record(self.reads, self.writes, observed, resource, wanted.record)
+            remembered = True
+            self.board.publish(observed.key, wanted.plans, trial=wanted.record.record.watch is not None)
             apply_objects(self.reads, self.writes, observed, resource, wanted.objects)
             delete_objects(self.writes, observed, wanted.delete)
         except (ApiFailure, Conflict) as refusal:
             # A quota or a policy says no, and goes on saying it: people must see that. What passes by itself needs no words.
             if not _passing(refusal):
-                self._complain(resource, refusal, wanted.status)
+                self._complain(resource, refusal, wanted.status if remembered else None)
             raise
         if resource.get("status") and self.board.young and _unheard(observed):
             # An operator that has just begun knows less than the one before, and must not call that news.

@@ -26,8 +26,8 @@ TOKEN_FOLDER = "/var/run/quarterdeck/token"
 S3_FOLDER = "/etc/quarterdeck/s3"
 CA_FOLDER = "/etc/quarterdeck/s3-ca"
 SERVE, AGENT = "serve", "agent"
-GRACE_SECONDS = 60
-"""Drain, the last answers and the shipping of the last records, one after the other."""
+GRACE_SECONDS = 90
+"""The longest drain, the last answers and the shipping of the last records, one after the other."""
 DRAIN_SECONDS = 10
 TOKEN_SECONDS = 3_600
 

@@ -24,6 +24,8 @@ class _Entry:
     running: bool = False
     again: bool = False
     """Asked for while it was being worked on: what was read then may be old."""
+    changed: bool = False
+    """Changed by a person while it was being worked on: what fails then has failed for what was wanted before."""
 
 
 class WorkQueue:
@@ -51,10 +53,12 @@ class WorkQueue:
     def retry(self, key: ResourceKey, now: float) -> None:
         """A person has changed the deployment: look now, whatever failed before."""
         entry = self._entries.get(key)
-        if entry is not None and not entry.running:
-            entry.due, entry.failures = now, 0
+        if entry is None:
+            self._entries[key] = _Entry(now)
+        elif entry.running:
+            entry.again = entry.changed = True
         else:
-            self.add(key, now)
+            entry.due, entry.failures = now, 0
 
     def take(self, now: float) -> ResourceKey | None:
         """The deployment that has been due longest; None where none is. It is not given out again before `done`."""
@@ -62,7 +66,7 @@ class WorkQueue:
         if not due:
             return None
         key = min(due)[1]
-        self._entries[key].running, self._entries[key].again = True, False
+        self._entries[key].running = True
         return key
 
     def next_due(self) -> float | None:
@@ -82,6 +86,9 @@ class WorkQueue:
     def failed(self, key: ResourceKey, now: float) -> float:
         """Working on it has failed; gives back the seconds until it is tried again."""
         entry = self._entries[key]
+        if entry.changed:
+            self._entries[key] = _Entry(now)
+            return 0.0
         longest: float = min(FIRST_SECONDS * 2**entry.failures, LONGEST_SECONDS)
         # Half of it is certain, so that a failure never comes back at once.
         wait = longest * (0.5 + 0.5 * self._jitter())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -266,3 +267,18 @@ def test_requests_beyond_the_bound_are_shed_on_both_roads(tmp_path: Any) -> None
         node.node.inflight = 1
         found = [node.exchange(Question(headers=headers).wire())[0] for headers in ((), (("expect", "100-continue"),))]
         assert [(answer.status, answer.headers["retry-after"]) for answer in found] == [(503, "1")] * 2
+
+
+def test_a_busy_connection_outlives_the_time_that_a_head_may_take(tmp_path: Path) -> None:
+    """Also one whose very first head is known from other connections already: it is not awaited any more."""
+    wire = Question().wire()
+    with served(tmp_path, default_slots, receive_seconds=0.5) as node:
+        # The first makes the path known, the second its head.
+        assert [node.exchange(wire)[0].status for _ in range(2)] == [200, 200]
+        assert node.protocol.seen
+        with node.connect() as busy, busy.makefile("rb") as answers, node.connect() as silent:
+            for _ in range(2):
+                busy.sendall(wire)
+                assert Served.read(answers).status == 200
+                # It is closed for its silence, so by then the other has been there for longer than that.
+                assert silent.recv(1) == b""

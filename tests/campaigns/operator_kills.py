@@ -77,11 +77,14 @@ class OperatorProcess:
     def start(self) -> None:
         """Begin again after a stop."""
         with self._lock:
-            self._process = self._begin()
+            if self._process.poll() is not None:
+                self._process = self._begin()
 
     def kill(self) -> None:
-        """SIGKILL, and a new one at once."""
+        """SIGKILL, and a new one at once; one that has ended stays so."""
         with self._lock:
+            if self._process.poll() is not None:
+                return
             self._process.kill()
             self._process.wait()
             self._process = self._begin()
@@ -269,6 +272,8 @@ def live(on: Stage, act: str, plan: Plan) -> tuple[Namespace, float]:
         eventually(lambda: _done(on.cluster.resource(namespace)), 60, every=0.05)
         if one == act:
             settle(on, namespace)
+            # A write that never came is not to be struck later, in somebody else's act.
+            on.fault.plan = Plan()
             return namespace, time.monotonic() - began
     raise AssertionError(act)
 

@@ -88,7 +88,7 @@ def test_an_ingress_without_a_host_is_refused() -> None:
 def test_an_older_cluster_is_refused() -> None:
     """Nodes need native sidecar containers."""
     done = helm("template", "x", str(CHART), "--kube-version", "1.28.4")
-    assert "chart requires kubeVersion: >=1.29.0-0" in done.stderr
+    assert "chart requires kubeVersion: >=1.30.0-0" in done.stderr
 
 
 @pytest.mark.parametrize("file", FILES)

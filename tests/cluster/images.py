@@ -22,17 +22,18 @@ _BASE = "localhost/quarterdeck-base:1"
 
 
 class Recipe(NamedTuple):
-    """How one image of ours is made: its Dockerfile, the target in it, and the folders that its code comes from."""
+    """How one image of ours is made: its Dockerfile, the targets in it, and the folders that its code comes from."""
 
     dockerfile: str
     target: str
+    libraries: str
     folders: tuple[str, ...]
 
 
 RECIPES = {
-    NODE: Recipe("Dockerfile.node", "", ("core", "api_node")),
-    OPERATOR: Recipe("Dockerfile.operator", "operator", ("core", "operator")),
-    DEPLOYER: Recipe("Dockerfile.operator", "deployer", ("core", "deployer", "cli")),
+    NODE: Recipe("Dockerfile.node", "node", "libraries", ("core", "api_node")),
+    OPERATOR: Recipe("Dockerfile.operator", "operator", "operator-libraries", ("core", "operator")),
+    DEPLOYER: Recipe("Dockerfile.operator", "deployer", "deployer-libraries", ("core", "deployer", "cli")),
 }
 
 
@@ -142,14 +143,17 @@ def ours(program: str) -> Image:
         image = f"{REGISTRY}/quarterdeck-{program}:{key}"
         path = archive(f"{REGISTRY}/quarterdeck-{program}", key)
         if not path.exists():
-            wheels = tool("wheels")
             told = {"BASE": _base(), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "PIP_INDEX_URL": ""}
             arguments = [part for name, value in told.items() for part in ("--build-arg", f"{name}={value}")]
-            arguments += ["--volume", f"{wheels}:/wheels:ro", "--file", str(ROOT / recipe.dockerfile), "--tag", image]
-            target = ["--target", recipe.target] if recipe.target else []
-            # Layers are kept, so that a change of code installs no library anew.
-            buildah("bud", "--isolation", "chroot", "--layers", *arguments, *target, str(ROOT))
+            arguments += ["--volume", f"{tool('wheels')}:/wheels:ro", "--file", str(ROOT / recipe.dockerfile)]
+            # A change of code installs no library anew: their stage has a name of its own, so it stays when the rest is pruned.
+            for target, name in ((recipe.libraries, f"{REGISTRY}/{program}-libraries"), (recipe.target, image)):
+                buildah("bud", "--isolation", "chroot", "--layers", *arguments, "--target", target, "--tag", name, str(ROOT))
             save(image, path)
+            buildah("rmi", image)
+            # A build that was killed leaves a container, which would hold on to its layers.
+            buildah("rm", "--all")
+            buildah("rmi", "--prune")
     return Image(image, path)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from quarterdeck.build import BuiltPackage
 from quarterdeck.plan import VersionRef
@@ -15,6 +18,7 @@ from tests.cluster import images
 from tests.cluster.node import S3_PORT, Node
 from tests.support import ROOT
 
+CHART = ROOT / "charts" / "quarterdeck"
 RELEASE = "quarterdeck"
 NAMESPACE = "quarterdeck"
 SECRET = "store-keys"
@@ -28,24 +32,46 @@ class Installation:
 
     def __init__(self, node: Node) -> None:
         self.node = node
+        self.images: dict[str, images.Image] = {}
+        self.bucket = BUCKET
 
     def install(self) -> None:
         """Build and load what is missing, then install the chart, or upgrade it to the checkout as it is now."""
-        built = {program: images.ours(program) for program in images.RECIPES}
-        self.node.load_images([image.archive for image in built.values()])
+        self.images = {program: images.ours(program) for program in images.RECIPES}
+        self.node.load_images([image.archive for image in self.images.values()])
         self.node.volumes()
         self.namespace(NAMESPACE)
         (self.node.layout.folder / "buckets" / BUCKET).mkdir(exist_ok=True)
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "images": {"registry": images.REGISTRY, "pullPolicy": "Never"},
             "store": {"url": self.store(), "secret": SECRET, "caConfigMap": AUTHORITY},
             "metrics": {"podMonitor": False},
         }
-        for program, image in built.items():
+        for program, image in self.images.items():
             values[program] = {"image": {"repository": f"quarterdeck-{program}", "tag": image.tag}}
-        self.helm("upgrade", RELEASE, str(ROOT / "charts" / "quarterdeck"), "--install", "--values=-", given=values)
+        self.release(values)
+
+    def release(self, values: dict[str, Any], chart: Path = CHART) -> None:
+        """Install a chart, or upgrade the release to it, and wait until operator and deployer run."""
+        self.helm("upgrade", RELEASE, str(chart), "--install", "--values=-", given=values)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until operator and deployer run as the release says."""
         for program in ("operator", "deployer"):
             self.node.rolled_out(f"{RELEASE}-{program}", NAMESPACE)
+
+    def values(self) -> dict[str, Any]:
+        """What the release was installed with."""
+        found: dict[str, Any] = json.loads(self.helm("get", "values", RELEASE, "--output=json"))
+        return found
+
+    def adopt(self) -> None:
+        """Take what is installed as it is: nothing is built, and nobody else's run is disturbed by an upgrade."""
+        operator = self.node.get("deployment", f"{RELEASE}-operator", NAMESPACE)
+        (container,) = operator["spec"]["template"]["spec"]["containers"]
+        (name,) = (each["value"] for each in container["env"] if each["name"] == "QUARTERDECK_NODE_IMAGE")
+        self.images = {images.NODE: images.Image(name, images.folder())}
 
     def namespace(self, name: str) -> str:
         """A namespace in which Pod Security "restricted" is enforced, with the store's credentials; gives back its name."""
@@ -63,6 +89,12 @@ class Installation:
             },
         )
         return name
+
+    def fresh_bucket(self) -> str:
+        """Make an empty bucket, which is the tests' from now on; gives back its name."""
+        self.bucket = f"models-{secrets.token_hex(4)}"
+        (self.node.layout.folder / "buckets" / self.bucket).mkdir()
+        return self.bucket
 
     def store(self, bucket: str = BUCKET) -> str:
         """The store's URL, the same inside and outside the cluster."""

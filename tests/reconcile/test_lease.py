@@ -92,6 +92,14 @@ def test_two_that_reach_for_a_free_lease_do_not_both_get_it() -> None:
     assert not late.step()
 
 
+def test_a_lease_that_somebody_made_empty_is_free() -> None:
+    """`kubectl create` of one without a spec must not keep the operator from ever starting."""
+    _, twin, one, _ = _two()
+    path = "/apis/coordination.k8s.io/v1/namespaces/quarterdeck/leases"
+    twin.create(path, {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "operator"}})
+    assert one.step()
+
+
 class _Stale:
     """Reads what was there before."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from quarterdeck.errors import Conflict
-from quarterdeck_operator.kube import CONFIG_MAP
+from quarterdeck_operator.kube import APPLY, CONFIG_MAP, FIELD_MANAGER, MODEL_DEPLOYMENT, ApiFailure, Patch, Writes
 from quarterdeck_operator.names import ROLE_LABEL
+from quarterdeck_operator.world import Object
 from tests.reconcile.world import NAME, World, digest
 
 
@@ -120,6 +123,32 @@ def test_the_autoscaler_takes_the_number_over_without_a_dip_and_gives_it_back(wo
     assert world.names("HorizontalPodAutoscaler") == []
 
 
+class _Hurried:
+    """Writes, with somebody who says another number of pods right before it is handed over."""
+
+    def __init__(self, writes: Writes) -> None:
+        self._writes = writes
+        self.create, self.replace, self.delete = writes.create, writes.replace, writes.delete
+
+    def patch(self, path: str, body: Object, content_type: Patch, manager: str = FIELD_MANAGER, *, force: bool = True) -> Object:
+        """As the writes behind it do."""
+        if manager.endswith("-replicas"):
+            self._writes.patch(path, {**body, "spec": {"replicas": 5}}, APPLY, "autoscaler")
+        return self._writes.patch(path, body, content_type, manager, force=force)
+
+
+def test_a_number_that_changes_while_it_is_handed_over_is_not_set_back(world: World) -> None:
+    """Given three pods, when an autoscaler says five between the look and the hand-over, then there are five from then on."""
+    world.apply(1, nodes={"replicas": 3})
+    world.settle()
+    world.apply(1, nodes={"autoscaling": {"minReplicas": 2, "maxReplicas": 5}})
+    world.reconciler.writes = _Hurried(world.hand.writes)
+    with pytest.raises(ApiFailure, match=r"409|another manager"):
+        world.reconcile()
+    world.settle()
+    assert world.object("Deployment", f"{NAME}-main")["spec"]["replicas"] == 5
+
+
 def test_only_our_own_fields_are_repaired(world: World) -> None:
     """Given it serves, when somebody edits a field of ours and adds one of theirs, then ours comes back and theirs stays."""
     world.apply(1)
@@ -156,6 +185,25 @@ def test_a_label_taken_off_the_record_loses_no_memory(world: World) -> None:
     world.restart()
     world.settle()
     assert world.record().record == before.record
+
+
+def test_a_record_that_was_deleted_takes_nothing_away_that_serves(world: World) -> None:
+    """Given v1 serves and v2 is refused, when the record is deleted while no operator runs, then v1 serves on, numbers rise."""
+    world.apply(1)
+    world.settle()
+    world.refuses[digest(2)] = "golden-mismatch"
+    world.apply(2)
+    world.settle()
+    before = world.record()
+    world.hand.remove(CONFIG_MAP.path(world.key.namespace, f"{NAME}-record"))
+    world.restart()
+    world.settle()
+    after = world.record()
+    assert world.answering() == {digest(1)}
+    assert after.record.active == before.record.active
+    assert (after.record.revision, after.pins[f"{NAME}/1"]) == (before.record.revision, digest(1))
+    assert after.sequence > before.sequence
+    assert world.condition("ModelLoaded") == ("False", "GoldenMismatch")
 
 
 def test_a_deleted_resource_leaves_nothing_to_do(world: World) -> None:
@@ -212,6 +260,68 @@ def test_a_name_that_somebody_else_has_is_not_taken_over(world: World) -> None:
     found = world.hand.reads.get(path)
     assert found is not None
     assert found["spec"]["selector"] == {"app": "database"}
+
+
+def test_a_foreign_record_is_left_alone_and_told(world: World) -> None:
+    """Given a ConfigMap of the record's name that is not ours, then it stays as it is, and the status says so."""
+    path = CONFIG_MAP.path(world.key.namespace)
+    metadata = {"name": f"{NAME}-record", "namespace": world.key.namespace}
+    world.hand.add(path, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}})
+    world.apply(1)
+    with pytest.raises(Conflict, match="belongs to somebody else"):
+        world.settle()
+    assert world.condition("Reconciled") == ("False", "NameTaken")
+    assert (world.hand.reads.get(f"{path}/{NAME}-record") or {})["data"] == {"a": "b"}
+
+
+def test_what_a_deleted_resource_has_left_is_waited_for_without_a_word(world: World) -> None:
+    """Given it is deleted and applied anew, while the garbage collector is at work, then nobody is told that names are taken."""
+    owner = {"apiVersion": MODEL_DEPLOYMENT.api_version, "kind": "ModelDeployment", "name": NAME, "uid": "before"}
+    metadata = {"name": f"{NAME}-record", "namespace": world.key.namespace, "ownerReferences": [{**owner, "controller": True}]}
+    path = CONFIG_MAP.path(world.key.namespace)
+    world.hand.add(path, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}})
+    world.apply(1)
+    with pytest.raises(ApiFailure, match="still there"):
+        world.reconcile()
+    assert "status" not in world.resource()
+    world.hand.remove(f"{path}/{NAME}-record")
+    world.settle()
+    assert world.answering() == {digest(1)}
+
+
+def test_a_keyring_that_no_plan_has_room_for_is_told_and_the_last_one_stays(world: World) -> None:
+    """Given it serves, when the keyring grows beyond what a ConfigMap holds together with the plan, then nothing is stuck."""
+    keys = [{"id": f"k{number}", "sha256": "a" * 64, "project": "*", "scopes": ["predict"]} for number in range(6_900)]
+    metadata = {"name": "quarterdeck-keyring", "namespace": world.key.namespace}
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"keyring.json": json.dumps(keys)}}
+    world.hand.add(CONFIG_MAP.path(world.key.namespace), body)
+    world.apply(1)
+    world.settle()
+    assert world.condition("KeyringReady") == ("False", "KeyringUnreadable")
+    assert world.answering() == {digest(1)}
+
+
+def test_failed_requests_are_news_only_while_a_version_is_on_trial(world: World) -> None:
+    """Given v2 is young, then each failed request is looked at; once its window is over, none is."""
+    world.apply(1)
+    world.settle()
+    world.apply(2)
+    world.settle()
+
+    def failed(count: int) -> int:
+        """How many looks a report with so many failed requests asks for."""
+        (said,) = world.board.live(world.key)
+        deployments = [one.model_copy(update={"failures": {digest(2): count}}) for one in said.deployments]
+        world.woken.clear()
+        world.board.take(world.key, said.model_copy(update={"deployments": deployments}))
+        return len(world.woken)
+
+    assert failed(1) == 1
+    world.now += 3_600.0
+    world.step_nodes()
+    world.reconcile()
+    failed(2)
+    assert failed(3) == 0
 
 
 def test_a_version_that_fails_is_taken_back_and_stays_so_until_another_is_chosen(world: World) -> None:

@@ -88,6 +88,20 @@ def test_events_do_not_undo_the_backoff_and_a_persons_change_does() -> None:
     assert queue.take(0.1) == A
 
 
+def test_a_persons_change_during_a_look_that_fails_is_looked_at_at_once() -> None:
+    """What failed was the wish before; without this the corrected spec would wait out a backoff of up to a minute."""
+    queue = _queue()
+    queue.add(A, 0.0)
+    for _ in range(10):
+        queue.take(100.0)
+        queue.failed(A, 0.0)
+    queue.take(100.0)
+    queue.retry(A, 100.5)
+    assert queue.failed(A, 101.0) == 0.0
+    assert queue.take(101.0) == A
+    assert queue.failed(A, 101.0) == pytest.approx(0.2)
+
+
 def test_a_look_that_is_due_later_is_brought_forward_by_an_event() -> None:
     """`again_in` is the latest moment, not the only one."""
     queue = _queue()

@@ -133,6 +133,7 @@ class World:
         wrong: digests that answer a golden row wrongly once they serve.
         known: what the package store holds.
         mute: pods that do not report.
+        woken: who was to be looked at because of a report, since the operator began.
         now: Unix seconds.
         failed: what follows a look that failed in `settle`; None: it raises.
     """
@@ -151,7 +152,8 @@ class World:
 
     def restart(self) -> None:
         """A new operator that remembers nothing."""
-        self.board = Board(lambda key: None, lambda: self.now)
+        self.woken: list[ResourceKey] = []
+        self.board = Board(self.woken.append, lambda: self.now)
         self.board.leading = True
         context = Context(SETTINGS, "CERTIFICATE", b"seed")
         self.reconciler = Reconciler(self.hand.reads, self.hand.writes, self.board, context, SETTINGS.identity, lambda: self.now)

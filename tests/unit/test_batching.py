@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import weakref
 from collections.abc import Awaitable, Callable, Generator, Sequence
 
 import pytest
@@ -259,6 +261,28 @@ def test_a_look_ahead_refuses_what_asking_would_refuse_and_nothing_else() -> Non
         batcher.admit(0)
 
     story(tell, queue_rows=5)
+
+
+def test_a_refusal_leaves_nothing_for_the_garbage_collector() -> None:
+    """A flood of them would otherwise spend its time on collections, and the model's with it."""
+
+    def refused(batcher: Batcher) -> weakref.ref[Overloaded]:
+        try:
+            batcher.admit(1, now() - 1)
+        except Overloaded as error:
+            return weakref.ref(error)
+        raise AssertionError("it was let in")
+
+    async def tell(batcher: Batcher, model: Model) -> None:
+        await batcher.predict(rows(1))
+        gc.disable()
+        try:
+            left = refused(batcher)
+            assert left() is None
+        finally:
+            gc.enable()
+
+    story(tell)
 
 
 def test_who_has_waited_too_long_is_told_while_a_batch_still_runs() -> None:

@@ -122,21 +122,21 @@ def test_a_healthy_challenger_answers_every_row() -> None:
     ],
 )
 def test_a_sick_challenger_fails_rows_by_name(temper: Any, code: str) -> None:
-    """What is not an answer becomes a failed row with its code; rows that waited too long become expired ones."""
+    """What is not an answer becomes a failed row with its code."""
+    # Only those that never answer are given up on by the clock: all others have the time that a busy machine needs.
+    seconds = 0.3 if code == "challenger-timeout" else 60.0
     with Challenger(temper) as challenger:
-        plan = deployment(challenger.url, timeout_seconds=0.3, max_age_seconds=0.6, batch_rows=50)
+        # Three batches: the circuit opens with the last one and keeps nothing back.
+        plan = deployment(challenger.url, timeout_seconds=seconds, max_age_seconds=60.0, batch_rows=200)
 
         async def story(mirror: Mirror) -> None:
             offer(mirror, plan, 500)
-            await until(lambda: settled(mirror))
+            await until(lambda: settled(mirror), 60.0)
             report = mirror.report("flights")
-            assert report.failed > 0
-            assert report.answered == 0
-            assert report.last_error.startswith((code, "expired"))
+            assert (report.failed, report.answered) == (500, 0)
+            assert report.last_error.startswith(code)
 
-        found = results(run(plan, story))
-    assert found.keys() <= {("failed", code), ("expired", "expired")}
-    assert found.total() == 500
+        assert results(run(plan, story)) == {("failed", code): 500}
 
 
 def test_a_dead_challenger_costs_rows_only() -> None:

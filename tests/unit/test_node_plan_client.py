@@ -108,6 +108,28 @@ def test_plans_only_rise_and_are_kept(tmp_path: Path) -> None:
         asyncio.run(story(server))
 
 
+def test_a_plan_that_could_not_be_applied_is_asked_for_again(tmp_path: Path) -> None:
+    """Whatever the trouble was, the node does not wait for a newer plan to follow this one."""
+    (tmp_path / "token").write_text(TOKEN)
+    taker, troubles = Taker(), [ZeroDivisionError()]
+    apply = taker.apply
+
+    def fail_once(plan: Plan) -> None:
+        if troubles:
+            raise troubles.pop()
+        apply(plan)
+
+    taker.apply = fail_once  # type: ignore[method-assign]
+
+    async def story(server: PlanServer) -> None:
+        server.publish(plan(3))
+        async with client(tmp_path, server, taker):
+            await until(lambda: taker.taken == [3])
+
+    with plan_server() as server:
+        asyncio.run(story(server))
+
+
 def test_a_plan_that_could_not_be_written_is_written_later(tmp_path: Path) -> None:
     """It counts at once; the disk may take its time, and no newer plan is needed for it."""
     (tmp_path / "token").write_text(TOKEN)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from quarterdeck.errors import Forbidden, NotReady, QuarterdeckError, Unauthenticated
-from quarterdeck_operator.identity import Guard, Identity, ReviewerTwin, require_node, require_plan
+from quarterdeck_operator.identity import MOST_ASKED, Guard, Identity, ReviewerTwin, require_node, require_plan
 from quarterdeck_operator.names import labels
 from quarterdeck_operator.world import ResourceKey
 
@@ -94,6 +94,29 @@ def test_while_the_api_server_is_gone_known_pods_go_on() -> None:
         reviewer.failure = None
         reviewer.known["new"] = POD
         assert identify(guard, "Bearer new") == [POD]
+
+
+def test_a_flood_of_tokens_is_told_to_come_again() -> None:
+    """Before it fills memory and the API server's time; those who were first are let in."""
+    go = threading.Event()
+
+    class Slow(ReviewerTwin):
+        def review(self, token: str) -> Identity | None:
+            """After the test says so."""
+            go.wait(10)
+            return super().review(token)
+
+    async def scene(guard: Guard) -> list[Identity | BaseException]:
+        asking = [asyncio.create_task(guard.identify(f"Bearer {number}")) for number in range(MOST_ASKED)]
+        await asyncio.sleep(0)
+        with pytest.raises(NotReady):
+            await guard.identify("Bearer one-more")
+        go.set()
+        return await asyncio.gather(*asking)
+
+    known = {str(number): POD for number in range(MOST_ASKED)}
+    with ThreadPoolExecutor(4) as pool:
+        assert asyncio.run(scene(Guard(Slow(known), pool))) == [POD] * MOST_ASKED
 
 
 def test_one_who_hangs_up_takes_nothing_from_the_others() -> None:

@@ -6,9 +6,9 @@ import asyncio
 import resource
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +21,10 @@ from quarterdeck.plan import DeploymentPlan, DeploymentReport, NodeReport, Plan
 from quarterdeck_node.plan_client import PlanClient
 from quarterdeck_node.settings import Settings
 from quarterdeck_operator.board import Board
+from quarterdeck_operator.bounds import FILES, BoundedProtocol, bounded
 from quarterdeck_operator.identity import Guard, Identity, ReviewerTwin
 from quarterdeck_operator.names import labels
-from quarterdeck_operator.plan_server import FILES, MAX_REPORT_BYTES, PlanServer, create_app, listen
+from quarterdeck_operator.plan_server import MAX_REPORT_BYTES, MAX_WORDS, PlanServer, create_app, listen
 from quarterdeck_operator.tls import Material, SecretStoreTwin, ensure, load, server_context
 from quarterdeck_operator.world import ResourceKey
 from tests.operator_objects import report
@@ -65,7 +66,7 @@ class Running:
 
 
 @contextmanager
-def running() -> Iterator[Running]:
+def running(protocol: type[BoundedProtocol] | None = None) -> Iterator[Running]:
     """A plan server that leads and knows two pods."""
     woken: list[ResourceKey] = []
     board = Board(woken.append)
@@ -76,7 +77,7 @@ def running() -> Iterator[Running]:
         f"token-{number}": Identity("shop", f"p-{number}", "default", POD.labels) for number in range(1_000)
     }
     with ThreadPoolExecutor(4) as pool, listen("127.0.0.1", 0) as listener:
-        server = PlanServer(create_app(board, Guard(ReviewerTwin(known), pool)), context, listener)
+        server = PlanServer(create_app(board, Guard(ReviewerTwin(known), pool)), context, listener, protocol)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
         thread.start()
         try:
@@ -123,7 +124,7 @@ def test_a_poll_that_waits_is_answered_when_a_plan_is_published(served: Running,
     with ThreadPoolExecutor(1) as pool:
         for sequence in (3, 5):
             waiting = pool.submit(poll, http, sequence - 1, 30)
-            eventually(lambda: served.board._waiting)
+            eventually(lambda: served.board.polls)
             served.board.publish(KEY, [plan(sequence)])
             assert Plan.model_validate_json(waiting.result(10).content).sequence == sequence
 
@@ -133,7 +134,7 @@ def test_a_follower_answers_409_to_everything(served: Running, http: httpx.Clien
     served.board.publish(KEY, [plan(3)])
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(poll, http, 3, 30)
-        eventually(lambda: served.board._waiting)
+        eventually(lambda: served.board.polls)
         served.board.leading = False
         served.board.clear()
         assert waiting.result(10).status_code == 409
@@ -215,6 +216,17 @@ def test_a_report_that_is_none_is_refused(http: httpx.Client, content: bytes, st
     assert "secret" not in answer.text
 
 
+def test_a_report_with_endless_sentences_is_taken_shortened(served: Running, http: httpx.Client) -> None:
+    """They go into the record and the status, which the API server would refuse for their size."""
+    sent = report("p-1", v1="failed")
+    (one,) = sent.deployments
+    long = [version.model_copy(update={"reason": "why " * 50_000}) for version in one.versions]
+    sent = sent.model_copy(update={"deployments": [one.model_copy(update={"versions": long})]})
+    assert http.post("/nodes/p-1/report", content=sent.model_dump_json()).status_code == 204
+    (heard,) = served.board.live(KEY)
+    assert len(heard.deployments[0].versions[0].reason) == MAX_WORDS
+
+
 def test_a_large_body_is_not_read_before_the_token(served: Running) -> None:
     """Whoever has none cannot fill our memory."""
     with served.client("unknown") as client:
@@ -226,6 +238,80 @@ def test_there_are_files_enough_for_the_connections_of_thousands_of_nodes(served
     """The usual limit of 1,024 is raised, as far as the system lets us."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert soft == resource.RLIM_INFINITY or soft >= (FILES if hard == resource.RLIM_INFINITY else min(FILES, hard))
+
+
+_HEAD = f"POST /nodes/p-1/report HTTP/1.1\r\nhost: n\r\nauthorization: Bearer {TOKEN}\r\ncontent-length: 2000\r\n".encode()
+_POLL = f"GET /plans/{PLAN} HTTP/1.1\r\nhost: n\r\nauthorization: Bearer {TOKEN}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(b"", b""), (b"", _HEAD), (b"", _HEAD + b"\r\n{"), (_POLL, b"\r\n"), (_POLL + _POLL[:30], b""), (_POLL, _POLL[:30])],
+    ids=["nothing", "half a head", "half a body", "blank lines after a request", "half of a second one", "and later"],
+)
+def test_whoever_does_not_come_to_the_point_is_cut_off(first: bytes, then: bytes) -> None:
+    """With a token or without: a connection is worth a whole request in time."""
+    with running(bounded(100, request_seconds=0.2)) as served:
+
+        async def scene() -> bytes:
+            async with _connected(served, first) as (reader, writer):
+                answer = await reader.readline() if first else b""
+                writer.write(then)
+                await _rest(reader)
+                return answer
+
+        answer = asyncio.run(asyncio.wait_for(scene(), 10))
+    assert answer == (b"HTTP/1.1 204 No Content\r\n" if first else b"")
+
+
+def test_a_head_without_an_end_is_cut_off(served: Running) -> None:
+    """The parser itself would take it all."""
+
+    async def scene() -> bytes:
+        async with _connected(served, _HEAD) as (reader, writer):
+            with suppress(ConnectionError):
+                for _ in range(2_000):
+                    writer.write(b"x-more: " + b"y" * 1_000 + b"\r\n")
+                    await writer.drain()
+            return await _rest(reader)
+
+    assert asyncio.run(asyncio.wait_for(scene(), 20)) == b""
+
+
+def test_too_many_connections_are_ended_and_those_that_there_are_go_on() -> None:
+    """A flood must not take the files that the API server's connections need."""
+    with running(bounded(3)) as served:
+
+        async def scene() -> tuple[bytes, bytes]:
+            async with _connected(served) as (reader, writer), _connected(served), _connected(served):
+                async with _connected(served, _POLL) as (beyond, _):
+                    refused = await _rest(beyond)
+                writer.write(_POLL)
+                return refused, await reader.readline()
+
+        assert asyncio.run(asyncio.wait_for(scene(), 10)) == (b"", b"HTTP/1.1 204 No Content\r\n")
+
+
+@asynccontextmanager
+async def _connected(served: Running, sent: bytes = b"") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that has sent so much."""
+    trust = ssl.create_default_context(cadata=served.material.ca)
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port, ssl=trust)
+    writer.write(sent)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError, ssl.SSLError):
+            await writer.wait_closed()
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the other side ends it, in order or not."""
+    try:
+        return await reader.read()
+    except (ConnectionError, ssl.SSLError):
+        return b""
 
 
 def test_a_renewed_certificate_counts_from_the_next_connection_on(served: Running, http: httpx.Client) -> None:
@@ -258,7 +344,7 @@ def test_a_thousand_nodes_wait_at_once_and_all_are_answered() -> None:
 
         async def scene() -> list[bytes]:
             polls = [asyncio.create_task(_raw_poll(served, trust, number)) for number in range(1_000)]
-            await asyncio.to_thread(eventually, lambda: _waiting(served) == 1_000, 60)
+            await asyncio.to_thread(eventually, lambda: served.board.polls == 1_000, 60)
             with served.client() as client:
                 told = await asyncio.to_thread(client.post, "/nodes/p-1/report", content=report("p-1").model_dump_json())
             assert told.status_code == 204
@@ -267,10 +353,6 @@ def test_a_thousand_nodes_wait_at_once_and_all_are_answered() -> None:
 
         answers = asyncio.run(scene())
     assert [answer for answer in answers if not answer.endswith(plan(3).model_dump_json().encode())] == []
-
-
-def _waiting(served: Running) -> int:
-    return len(served.board._waiting.get((KEY.namespace, PLAN), ()))
 
 
 def test_the_nodes_own_client_gets_plans_and_reports(served: Running, http: httpx.Client, tmp_path: Path) -> None:

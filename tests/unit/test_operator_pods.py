@@ -137,6 +137,14 @@ def test_pods_that_are_not_even_created_are_named(message: str, code: str) -> No
     assert "late-flights-main-x" not in failure.reason
 
 
+def test_pull_secrets_are_named_where_the_image_is_not_there() -> None:
+    """A pull secret that does not exist is told by nobody, so the next step names those that the pod refers to."""
+    private = pod("p-1", "aaaa", ready=False, **waiting("ImagePullBackOff", "401"))
+    private["spec"] = {"imagePullSecrets": [{"name": "registry-keys"}]}
+    (found,) = failures([private], [], NOW)
+    assert "Secret registry-keys exists" in found.reason
+
+
 def test_a_missed_deadline_is_told_only_where_nothing_says_more() -> None:
     """`was not ready in time` helps nobody who could read `image not found`."""
     late = deployment("Progressing", "False", "ProgressDeadlineExceeded", "timed out")

@@ -77,6 +77,14 @@ def test_hours_are_utc_and_the_records_own(when: datetime, part: str) -> None:
     assert key == f"records/late/main/{part}/{object_name('boot', 1, 1, DIGEST)}"
 
 
+def test_a_whole_number_that_no_float_is_exactly_keeps_the_features_typed() -> None:
+    """A caller may write a float so; it is the float that the model was asked with."""
+    frame = main(1)
+    assert isinstance(frame.record, MainRecord)
+    frame.record.rows[0] = {"wind": 2**53 + 1}
+    assert read_main(store([frame, main(2)]), "late")["features"].to_pylist() == [{"wind": 2.0**53}, {"wind": 0.0}]
+
+
 def test_names_sort_as_numbers_do() -> None:
     """Twenty digits hold every sequence number, so the order of keys is that of the spool."""
     names = [object_name("b", first, first, DIGEST) for first in (9, 10, 2**63, 2**64 - 1)]

@@ -472,6 +472,18 @@ def test_messages_name_the_node_and_the_reason() -> None:
     assert "row 3 differs" in condition(decision, "ModelLoaded").message
 
 
+def test_a_node_that_tries_on_in_vain_says_why() -> None:
+    """A store that is not reached is no refusal: the move goes on, and the condition has the store's own reason."""
+    report = node("a", generation=2, active=V1, v1="ready", v2="fetching")
+    hindered = report.deployments[0].versions[1].model_copy(update={"code": "wrong-credentials", "reason": "Nobody is let in."})
+    versions = [report.deployments[0].versions[0], hindered]
+    report = report.model_copy(update={"deployments": [report.deployments[0].model_copy(update={"versions": versions})]})
+    decision = decide(spec(2, V2), serving(), [report], NOW)
+    loaded = condition(decision, "ModelLoaded")
+    assert (loaded.status, loaded.reason, loaded.message) == ("Unknown", "WrongCredentials", "m v2 on node a: Nobody is let in.")
+    assert condition(decision, "Progressing").message == "m v2: a: Nobody is let in."
+
+
 STATES = st.sampled_from(["fetching", "loading", "ready", "failed"])
 EVENTS = st.one_of(
     st.tuples(st.just("want"), st.integers(1, 3)),

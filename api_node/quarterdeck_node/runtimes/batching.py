@@ -153,7 +153,11 @@ class Batcher:
         error, trial = self._judged(count, now, math.inf if math.isnan(deadline) else deadline)
         if error is not None:
             self.figures.shed[error.code] += 1
-            raise error
+            try:
+                raise error
+            finally:
+                # Its traceback holds this frame: still named here, every refusal would be garbage that only a collection finds.
+                del error
         return trial
 
     def _judged(self, count: int, now: float, deadline: float) -> tuple[Overloaded | None, bool]:

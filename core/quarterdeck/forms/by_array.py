@@ -54,6 +54,8 @@ class ByArray:
         self._arrays = {column.name: plain_array(column) for column in columns.columns}
         plain = {name for name, array in self._arrays.items() if array is not None}
         self._parts = [_part(one, plain) for one in _fitted_parts(first, columns)]
+        read = {name for part in self._parts for name in part.names}
+        self._unread = Framing([column for column in columns.columns if column.name not in read])
         self._quick: Callable[[Any], Any] | None = None
 
     def ready(self, values: Values) -> Any:
@@ -71,6 +73,9 @@ class ByArray:
                 frame = self._framing.frame(values) if frame is None else frame
                 given = _selected(frame, part.selection)
             found.append(part.transformer.transform(given))
+        if frame is None:
+            # A frame takes no value that its column cannot hold, whether anything reads that column or not.
+            self._unread.arrays(values)
         data = self._first._hstack(found, n_samples=count)
         for step in self._steps:
             data = step.transform(data)
