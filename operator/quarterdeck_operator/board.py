@@ -53,6 +53,7 @@ class Board:
 
     @leading.setter
     def leading(self, leads: bool) -> None:
+        """Note that this operator leads, and since when, or that it does not."""
         if leads != self.leading:
             self._led_since = self._clock() if leads else None
 
