@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -46,8 +47,9 @@ BAD = {"fails three of ten requests": (_FAILS, "ErrorRate"), "answers its golden
 
 
 @pytest.fixture
-def mixed(installation: Installation, namespace: str, request: pytest.FixtureRequest) -> Deployment:
+def mixed(installation: Installation, namespace: str, request: pytest.FixtureRequest) -> Iterator[Deployment]:
     """A deployment of version 1, whose version 2 is bad and whose version 3 is good."""
+    before = installation.bucket
     bucket, name = installation.fresh_bucket(), "mixed"
     installation.publish(version_encoding_model(1, name=name), bucket)
     deployment = Deployment(installation, namespace, name)
@@ -55,7 +57,9 @@ def mixed(installation: Installation, namespace: str, request: pytest.FixtureReq
     deployment.ready(1)
     installation.publish(made_there(deployment, with_code(code_package(CALM, name), request.param)), bucket)
     installation.publish(version_encoding_model(3, name=name), bucket)
-    return deployment
+    yield deployment
+    # Other tests' versions lie in theirs.
+    installation.bucket = before
 
 
 def _chosen(version: int) -> dict[str, object]:
