@@ -63,7 +63,7 @@ def test_an_autoscaler_takes_the_number_over_and_gives_it_back(deployment: Deplo
     with Load(*where, kept=2, fresh=1, rate=5) as light:
         deployment.says("AutoscalerActive", "True", within=120)
         began = time.time()
-        with Load(*where, kept=8, fresh=0, rate=60) as heavy:
+        with Load(*where, kept=24, fresh=0, rate=60) as heavy:
             eventually(lambda: _ready(deployment) == 3, 240, every=1)
             print(f"\n1 → 3 ready pods {time.time() - began:.0f} s after the load came")
             _nothing_lost(heavy.end())
