@@ -99,6 +99,11 @@ class Plan(Frozen):
     # The whole keyring with every plan: a revoked key is gone when the plan is, and no node keeps a list of its own.
     keyring: list[Key] = Field(default_factory=list)
 
+    def content(self) -> bytes:
+        """Everything but the number, as JSON: plans with equal content ask for the same."""
+        # Field order is fixed by the class and lists are sorted by their makers, so equal content gives equal bytes.
+        return self.model_copy(update={"sequence": 0}).model_dump_json().encode()
+
 
 class VersionReport(Frozen):
     """How far a node is with one resident version."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quarterdeck.rollout_record import Condition, ConditionType, Record, Spec, has, same
+from quarterdeck.rollout_record import Condition, ConditionType, Record, Spec, has, reason_of, same
 from quarterdeck.rollout_watch import ROLLED_BACK, trouble, way_back
 from quarterdeck.rollout_world import World
 
@@ -56,18 +56,18 @@ def _model_loaded(spec: Spec, record: Record, main: World) -> Condition:
     if wanted.digest in record.rejected and not same(wanted, record.active):
         return _no("ModelLoaded", "Rejected", f"{wanted} was rejected and is not loaded as main.")
     if record.hold:
-        return _no("ModelLoaded", _camel(record.hold.code), record.hold.reason)
+        return _no("ModelLoaded", reason_of(record.hold.code), record.hold.reason)
     failed = main.failure(wanted)
     if failed:
         node, version = failed
-        return _no("ModelLoaded", _camel(version.code or "load-failed"), f"{wanted} on node {node}: {version.reason}")
+        return _no("ModelLoaded", reason_of(version.code or "load-failed"), f"{wanted} on node {node}: {version.reason}")
     if main.proven(wanted):
         return _yes("ModelLoaded", "Proven", f"{wanted} matched its golden rows on {len(main.nodes)} of {len(main.nodes)} nodes.")
     hindered = main.hindered(wanted)
     if hindered:
         node, version = hindered
         message = f"{wanted} on node {node}: {version.reason}"
-        return Condition(type="ModelLoaded", status="Unknown", reason=_camel(version.code), message=message)
+        return Condition(type="ModelLoaded", status="Unknown", reason=reason_of(version.code), message=message)
     return Condition(type="ModelLoaded", status="Unknown", reason="Loading", message=f"{wanted}: {main.obstacle(wanted)}.")
 
 
@@ -88,7 +88,7 @@ def _challenger_conditions(spec: Spec, record: Record, challenger: World) -> lis
     failed = challenger.failure(wish)
     if failed:
         node, version = failed
-        ready = _no("ChallengerReady", _camel(version.code or "load-failed"), f"{wish} on node {node}: {version.reason}")
+        ready = _no("ChallengerReady", reason_of(version.code or "load-failed"), f"{wish} on node {node}: {version.reason}")
     elif challenger.proven(wish):
         ready = _yes(
             "ChallengerReady", "Proven", f"{wish} matched its golden rows on all {len(challenger.nodes)} challenger nodes."
@@ -130,7 +130,3 @@ def _yes(kind: ConditionType, reason: str, message: str) -> Condition:
 
 def _no(kind: ConditionType, reason: str, message: str) -> Condition:
     return Condition(type=kind, status="False", reason=reason, message=message)
-
-
-def _camel(code: str) -> str:
-    return "".join(part.capitalize() for part in code.split("-")) or "Failed"

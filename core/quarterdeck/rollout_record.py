@@ -152,3 +152,8 @@ def distinct(*refs: VersionRef | None) -> list[VersionRef]:
         if ref is not None:
             found.setdefault(scored(ref), ref)
     return list(found.values())
+
+
+def reason_of(code: str, otherwise: str = "Failed") -> str:
+    """An error's code as the reason of a condition: `golden-mismatch` is `GoldenMismatch`; `otherwise` where there is no code."""
+    return "".join(part.capitalize() for part in code.split("-")) or otherwise

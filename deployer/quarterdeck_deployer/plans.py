@@ -70,5 +70,4 @@ class PlanBuilder:
 
 def content_digest(plan: Plan) -> str:
     """Hex digest of everything but the sequence: plans with equal digests ask for the same."""
-    # Field order is fixed by the class and lists are sorted by their makers, so equal content gives equal bytes.
-    return hashlib.sha256(plan.model_copy(update={"sequence": 0}).model_dump_json().encode()).hexdigest()
+    return hashlib.sha256(plan.content()).hexdigest()

@@ -15,7 +15,8 @@ from quarterdeck.rollout import Condition, Decision, Status
 from quarterdeck.rollout_record import same, scored
 from quarterdeck_operator import plans, status, template
 from quarterdeck_operator.children.everything import Parts, build
-from quarterdeck_operator.names import ROLE_LABEL, TEMPLATE_LABEL, Owner, labels_of
+from quarterdeck_operator.names import TEMPLATE_LABEL, Owner, labels_of, role_of
+from quarterdeck_operator.pods import alive, is_ready
 from quarterdeck_operator.resolution import Resolution, resolve, wish
 from quarterdeck_operator.settings import Settings
 from quarterdeck_operator.world import ClusterRecord, Object, Observed, Template, Wanted
@@ -49,7 +50,7 @@ def decide_world(observed: Observed, resource: Object, context: Context) -> Want
     spec, generation = _spec(resource), int(resource["metadata"]["generation"])
     # Without a record: a new resource, or somebody has deleted it, and then what serves must go on serving.
     observed = observed if observed.record_version else replace(observed, record=plans.recalled(observed))
-    pods = [pod for pod in observed.pods if "deletionTimestamp" not in pod["metadata"]]
+    pods = alive(observed.pods)
     resolution = resolve(spec, observed.record.pins, _of_pods(observed.reports, pods), generation)
     templates, outdated = _templates(spec, observed.record, context.settings)
     record = _chosen(observed.record, spec, generation).model_copy(update={"pins": dict(resolution.pins), "templates": templates})
@@ -143,7 +144,7 @@ def _counting(
     older: list[NodeReport] = []
     for pod in sorted(pods, key=lambda pod: str(pod["metadata"]["name"])):
         name, its = pod["metadata"]["name"], labels_of(pod)
-        role: Role = "challenger" if its.get(ROLE_LABEL) == "challenger" else "main"
+        role = role_of(its)
         if name in said and said[name].role == role:
             report = said[name]
         elif is_ready(pod):
@@ -172,12 +173,6 @@ def _holds(report: NodeReport, wanted: VersionRef | None) -> bool:
     """Whether the node has the version loaded and proven."""
     versions = (version for one in report.deployments for version in one.versions if version.state == "ready")
     return wanted is not None and any(scored(version) == scored(wanted) for version in versions)
-
-
-def is_ready(pod: Object) -> bool:
-    """Whether the pod gets traffic."""
-    conditions = pod.get("status", {}).get("conditions") or ()
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _conditions(decision: Decision, resolution: Resolution, observed: Observed, *, outdated: bool) -> list[Condition]:

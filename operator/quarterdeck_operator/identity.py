@@ -13,7 +13,7 @@ from typing import Protocol
 from quarterdeck.errors import Forbidden, NotReady, QuarterdeckError, Unauthenticated
 from quarterdeck.plan import Role
 from quarterdeck_operator.kube import DEPLOYMENT_LABEL
-from quarterdeck_operator.names import ROLE_LABEL, TEMPLATE_LABEL, plan_name
+from quarterdeck_operator.names import TEMPLATE_LABEL, plan_name, role_of
 from quarterdeck_operator.world import ResourceKey
 
 KEPT_SECONDS = 60.0
@@ -41,7 +41,7 @@ class Identity:
     @property
     def role(self) -> Role:
         """What the pod does for it."""
-        return "challenger" if self.labels.get(ROLE_LABEL) == "challenger" else "main"
+        return role_of(self.labels)
 
     @property
     def plan(self) -> str:

@@ -76,6 +76,11 @@ def metadata(owner: Owner, name: str, its_labels: Mapping[str, str]) -> Object:
     }
 
 
+def role_of(labels: Mapping[str, str]) -> Role:
+    """The role that a pod's labels say; main where they say none."""
+    return "challenger" if labels.get(ROLE_LABEL) == "challenger" else "main"
+
+
 def labels_of(thing: Object) -> Mapping[str, str]:
     """Labels of any object; none where it has none."""
     found: Mapping[str, str] = thing.get("metadata", {}).get("labels") or {}

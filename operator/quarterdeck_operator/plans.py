@@ -19,7 +19,7 @@ from quarterdeck.plan import DeploymentPlan, Key, Mirror, NodeReport, Plan, Role
 from quarterdeck.resources import Spec
 from quarterdeck.rollout import Decision, Record
 from quarterdeck.rollout_record import same, scored
-from quarterdeck_operator.names import ROLE_LABEL, TEMPLATE_LABEL, labels_of, plan_name, service_name
+from quarterdeck_operator.names import TEMPLATE_LABEL, labels_of, plan_name, role_of, service_name
 from quarterdeck_operator.world import ClusterRecord, Object, Observed, ResourceKey, Template
 
 PLAN_FILE, CA_FILE = "plan.json", "ca.crt"
@@ -114,8 +114,7 @@ def _roles(templates: Mapping[Role, Template]) -> list[Role]:
 def _asks_for(key: ResourceKey, pod: Object) -> str:
     """Name of the plan that a pod follows."""
     its = labels_of(pod)
-    role: Role = "challenger" if its.get(ROLE_LABEL) == "challenger" else "main"
-    return plan_name(key.name, role, its.get(TEMPLATE_LABEL, ""))
+    return plan_name(key.name, role_of(its), its.get(TEMPLATE_LABEL, ""))
 
 
 def _stored(observed: Observed) -> dict[str, Plan]:
@@ -218,8 +217,7 @@ def _mirror(key: ResourceKey, wish: Wish) -> Mirror | None:
 
 
 def _content(plans: Sequence[Plan]) -> str:
-    # Field order is fixed by the class and lists are sorted by their makers, so equal content gives equal bytes.
     digest = hashlib.sha256()
     for plan in plans:
-        digest.update(plan.model_copy(update={"sequence": 0}).model_dump_json().encode() + b"\n")
+        digest.update(plan.content() + b"\n")
     return digest.hexdigest()

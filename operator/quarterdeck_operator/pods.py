@@ -59,6 +59,17 @@ class Failure:
     reason: str
 
 
+def alive(pods: Sequence[Object]) -> list[Object]:
+    """Those that are not on their way out."""
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether the pod gets traffic."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+
+
 def failures(pods: Sequence[Object], deployments: Sequence[Object], now: float) -> list[Failure]:
     """Everything that keeps pods from answering, the most telling first, each place once.
 
@@ -67,7 +78,7 @@ def failures(pods: Sequence[Object], deployments: Sequence[Object], now: float) 
         deployments: its Deployments.
         now: Unix seconds.
     """
-    found = [one for pod in pods if "deletionTimestamp" not in pod["metadata"] for one in _of_pod(pod, now)]
+    found = [one for pod in alive(pods) for one in _of_pod(pod, now)]
     found += [one for deployment in deployments for one in _of_deployment(deployment)]
     # Pods that have failed lie about until somebody clears them away, long after others took their place.
     found = [one for one in found if one.code not in _PAST or not _complete(deployments)]

@@ -9,15 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from quarterdeck.errors import Conflict, InvalidInput, QuarterdeckError
 from quarterdeck.resources import Spec
+from quarterdeck.rollout_record import reason_of
 from quarterdeck_operator.apply import apply_objects, delete_objects, store_record, tell, write_status
 from quarterdeck_operator.board import Board
-from quarterdeck_operator.decision import Context, decide_world, is_ready
+from quarterdeck_operator.decision import Context, decide_world
 from quarterdeck_operator.kube import MODEL_DEPLOYMENT, ApiFailure, Reads, Writes
 from quarterdeck_operator.observe import RecordUnreadable, observe
+from quarterdeck_operator.pods import is_ready
+from quarterdeck_operator.status import moment_text
 from quarterdeck_operator.world import Object, Observed, ResourceKey, Wanted
 
 SOON_SECONDS = 1.0
@@ -99,7 +101,7 @@ class Reconciler:
             otherwise: what the status would be without that; None: what it is.
         """
         if resource is not None:
-            now = datetime.fromtimestamp(self.clock(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            now = moment_text(self.clock())
             before = resource.get("status") or {}
             write_status(self.writes, resource, refused(resource, otherwise or before, refusal, now))
 
@@ -110,7 +112,7 @@ def refused(resource: Object, status: Object, refusal: QuarterdeckError, now: st
     condition = {
         "type": RECONCILED,
         "status": "False",
-        "reason": "".join(part.capitalize() for part in refusal.code.split("-")),
+        "reason": reason_of(refusal.code),
         "message": str(refusal),
         "lastTransitionTime": before["lastTransitionTime"] if before.get("status") == "False" else now,
         "observedGeneration": int(resource["metadata"]["generation"]),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from quarterdeck.plan import NodeReport, Resolved, VersionName, VersionRef
 from quarterdeck.resources import Spec
 from quarterdeck.rollout import Condition, ConditionType, Status
+from quarterdeck.rollout_record import reason_of
 
 MOST_PINS = 500
 """Pins of one deployment; a ConfigMap has room for ten times as many."""
@@ -157,7 +158,7 @@ def _unknown(kind: ConditionType, name: VersionName, answers: Mapping[VersionNam
         message = f"Nodes are looking up the digest of {name.model} v{name.version}."
         return Condition(type=kind, status="Unknown", reason="Resolving", message=message)
     message = f"{name.model} v{name.version} was not found: {answer.reason}"
-    return Condition(type=kind, status="False", reason=_camel(answer.code), message=message)
+    return Condition(type=kind, status="False", reason=reason_of(answer.code, "NotFound"), message=message)
 
 
 def _told(status: Status, reason: str, message: str) -> Condition:
@@ -174,7 +175,3 @@ def _model(text: str) -> str:
 
 def _number(text: str) -> int:
     return int(text.rpartition("/")[2])
-
-
-def _camel(code: str) -> str:
-    return "".join(part.capitalize() for part in code.split("-")) or "NotFound"

@@ -24,9 +24,10 @@ from quarterdeck.resource_status import (
 )
 from quarterdeck.resources import Spec
 from quarterdeck.rollout import Decision
+from quarterdeck.rollout_record import reason_of
 from quarterdeck_operator.children import autoscaling
 from quarterdeck_operator.names import ROLE_LABEL, labels_of, role_name, selector
-from quarterdeck_operator.pods import Failure, failures
+from quarterdeck_operator.pods import Failure, alive, failures, is_ready
 from quarterdeck_operator.world import Object, ObjectKey, Observed
 
 _Told = tuple[Truth, str, str]
@@ -49,7 +50,7 @@ def build(observed: Observed, resource: Object, spec: Spec, decision: Decision) 
     if seen.autoscaler is not None:
         told["AutoscalerActive"] = _autoscaler_active(seen.autoscaler)
     generation = int(resource["metadata"]["generation"])
-    moment = _text(observed.now)
+    moment = moment_text(observed.now)
     phase = _phase(spec, decision, seen)
     return DeploymentStatus(
         observed_generation=generation,
@@ -73,10 +74,10 @@ class _Seen:
 
     def __init__(self, observed: Observed, spec: Spec) -> None:
         name = observed.key.name
-        alive = [pod for pod in observed.pods if "deletionTimestamp" not in pod["metadata"]]
-        self.main = [pod for pod in alive if labels_of(pod).get(ROLE_LABEL) == "main" and not _is_over(pod)]
-        self.names = {pod["metadata"]["name"] for pod in alive}
-        self.ready = sum(_is_ready(pod) for pod in self.main)
+        pods = alive(observed.pods)
+        self.main = [pod for pod in pods if labels_of(pod).get(ROLE_LABEL) == "main" and not _is_over(pod)]
+        self.names = {pod["metadata"]["name"] for pod in pods}
+        self.ready = sum(is_ready(pod) for pod in self.main)
         roles: tuple[Role, ...] = ("main", "challenger")
         self.deployments = {
             role: observed.owned[key]
@@ -91,8 +92,8 @@ class _Seen:
             for one in report.deployments
             if one.name == name and report.node in self.names
         ]
-        self.main_failures = self._failures("main", alive, observed.now)
-        self.failures = [*self.main_failures, *self._failures("challenger", alive, observed.now)]
+        self.main_failures = self._failures("main", pods, observed.now)
+        self.failures = [*self.main_failures, *self._failures("challenger", pods, observed.now)]
 
     def _wanted(self, spec: Spec) -> int:
         """Main pods that there should be; an autoscaler's word stands in the Deployment."""
@@ -103,8 +104,8 @@ class _Seen:
         stated = self.deployments.get("main", {}).get("spec", {}).get("replicas")
         return int(stated or spec.nodes.autoscaling.min_replicas)
 
-    def _failures(self, role: Role, alive: Sequence[Object], now: float) -> list[Failure]:
-        pods = [pod for pod in alive if labels_of(pod).get(ROLE_LABEL) == role]
+    def _failures(self, role: Role, every: Sequence[Object], now: float) -> list[Failure]:
+        pods = [pod for pod in every if labels_of(pod).get(ROLE_LABEL) == role]
         return failures(pods, [self.deployments[role]] if role in self.deployments else [], now)
 
     @property
@@ -138,11 +139,6 @@ def _is_over(pod: Object) -> bool:
     return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
-def _is_ready(pod: Object) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or ()
-    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
-
-
 def _version(ref: VersionRef | None) -> StatusVersion | None:
     return StatusVersion(model=ref.model, version=ref.version, digest=ref.digest) if ref else None
 
@@ -164,7 +160,7 @@ def _pods_healthy(spec: Spec, seen: _Seen) -> _Told:
     if seen.failures:
         first = seen.failures[0]
         more = f" And {len(seen.failures) - 1} more." if len(seen.failures) > 1 else ""
-        return "False", _camel(first.code), f"{_where(first)}: {first.reason}{more}"
+        return "False", reason_of(first.code), f"{_where(first)}: {first.reason}{more}"
     if not spec.running:
         return "True", "Stopped", "No pods are to run."
     if seen.ready < seen.wanted:
@@ -267,12 +263,9 @@ def _conditions(told: Mapping[str, _Told], old: DeploymentStatus, generation: in
     ]
 
 
-def _text(now: float) -> str:
+def moment_text(now: float) -> str:
+    """A moment in Unix seconds as conditions have it, in UTC."""
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _camel(code: str) -> str:
-    return "".join(part.capitalize() for part in code.split("-"))
 
 
 def _kebab(reason: str) -> str:
