@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -45,21 +46,21 @@ def eventually(check: Callable[[], T], seconds: float = 10.0, *, every: float = 
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody listened on a moment ago; see `free_ports`."""
+    return free_ports(1)
 
 
 def free_ports(count: int) -> int:
     """The first of `count` consecutive free TCP ports of 127.0.0.1.
 
+    They lie below those that the system hands to connections (32,768 and up): one of these could take the port before
+    the program that it is meant for has come to listen.
+
     Raises:
         AssertionError: no such row of ports was found in a hundred tries.
     """
     for _ in range(100):
-        first = free_port()
+        first = random.randrange(10_240, 32_768 - count)
         try:
             for port in range(first, first + count):
                 with socket.socket() as probe:
