@@ -109,6 +109,24 @@ class Connection:
         self._streams = None
 
 
+async def reachable(url: str) -> None:
+    """Wait until a first connection is taken: the rules of a new Service reach a machine some moments after its endpoints.
+
+    Raises:
+        TimeoutError: nobody took one.
+    """
+    place = urlsplit(url)
+    async with asyncio.timeout(_TIMEOUT):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(place.hostname, place.port or 80)
+            except OSError:
+                await asyncio.sleep(0.1)
+            else:
+                writer.close()
+                return
+
+
 async def worker(url: str, keep: bool, rate: float, tally: Tally, over: asyncio.Event) -> None:
     """Ask at a steady rate; what is late is not made up for."""
     connection = Connection(url, keep)
@@ -133,6 +151,7 @@ async def main() -> None:
     """Ask until it is over, and tell how it went."""
     url, kept, fresh, rate, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), float(sys.argv[5])
     tally, over = Tally(), asyncio.Event()
+    await reachable(url)
     workers = [asyncio.create_task(worker(url, number < kept, rate, tally, over)) for number in range(kept + fresh)]
     end = time.monotonic() + seconds
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
