@@ -276,6 +276,8 @@ def _resolved(session: Session, wish: DeploymentInput) -> Content:
     return Content(
         description=wish.description,
         project=wish.project,
+        stage=wish.stage,
+        service=wish.service,
         main=main[0],
         challenger=challenger[0] if challenger else None,
         access=wish.access,

@@ -52,6 +52,8 @@ class PlanBuilder:
         return DeploymentPlan(
             name=wish.deployment,
             project=wish.project,
+            service=wish.service or wish.deployment,
+            stage=wish.stage,
             role=role,
             revision=decision.record.revision,
             generation=wish.number,

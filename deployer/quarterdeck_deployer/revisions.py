@@ -34,6 +34,10 @@ class DeploymentInput(Frozen):
 
     description: Annotated[str, Field(max_length=2_000)] = ""
     project: Name = "default"
+    stage: Name = Field("dev", description="Where it lives, for good; a version reaches the next stage by promotion.")
+    service: Name | None = Field(
+        None, description="What callers know it as together with others, over all stages; its own name where left out."
+    )
     main: VersionChoice
     challenger: VersionChoice | None = None
     access: AccessMode = "instance"
@@ -76,6 +80,8 @@ class Content(Frozen):
 
     description: str
     project: Name
+    stage: Name = "dev"
+    service: Name | None = None
     main: VersionRef
     challenger: VersionRef | None
     access: AccessMode
