@@ -1,8 +1,8 @@
 """A server that leaves without losing a request.
 
 SIGTERM → the plan server and health watchers are told, the doors stay open for the drain time, or up to three times as long while
-requests come, and every answer asks for its connection to be closed → the listeners close → what is in flight is finished. A
-second signal changes nothing: there is nothing to hurry.
+requests come, and every answer asks for its connection to be closed → /ready says no for as long as its probes need to notice →
+the listeners close → what is in flight is finished. A second signal changes nothing: there is nothing to hurry.
 """
 
 from __future__ import annotations
@@ -95,14 +95,26 @@ class DrainingServer(uvicorn.Server):
         loop, seconds = asyncio.get_running_loop(), self._node.settings.drain_seconds
         loop.call_later(seconds, self._close, self._asked(), loop.time() + LONGEST_DRAINS * seconds)
 
-    def _close(self, asked: int, deadline: float) -> None:
-        """Close the doors, unless predictions have been asked for since `asked` were."""
+    def _close(self, asked: int, deadline: float, quiet: float | None = None) -> None:
+        """Close the doors once nobody comes, and once whoever leads callers here has had the time to see it.
+
+        Args:
+            asked: how many predictions had been asked for at the last look.
+            deadline: loop time from which those who still come are waited for no longer.
+            quiet: loop time since which nobody has come; None: they still do.
+        """
         loop, now = asyncio.get_running_loop(), self._asked()
         # Not requests as such: health watchers go on asking until the process is gone.
         if now != asked and loop.time() < deadline:
-            loop.call_later(QUIET_SECONDS, self._close, now, deadline)
-        else:
+            quiet = None
+        elif quiet is None:
+            quiet = loop.time()
+        # Where whoever had taken over leaves as well, callers come back, to a door that is open still and says so again.
+        self._node.leaving = quiet is not None
+        if quiet is not None and loop.time() - quiet >= self._node.settings.leave_seconds:
             self.should_exit = True
+        else:
+            loop.call_later(QUIET_SECONDS, self._close, now, deadline, quiet)
 
     def _asked(self) -> int:
         return sum(count.requests for count in self._node.predictor.counts.values())

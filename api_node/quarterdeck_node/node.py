@@ -45,7 +45,8 @@ class Node:
         self.boot = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
         self.plan: Plan | None = None
         self.keyring = Keyring()
-        self.draining = False
+        # Draining: the door closes when nobody comes any more. Leaving: nobody comes, and nobody shall be led here.
+        self.draining = self.leaving = False
         # Requests being answered and bytes of bodies being received: doors count both and shed by them.
         self.inflight = self.receiving = 0
         self.lag = 0.0

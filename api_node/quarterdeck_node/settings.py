@@ -34,6 +34,9 @@ class Settings(ProgramSettings):
     node_token_file: Path | None = Field(None, description="File with the bearer token for the plan server.")
     ship_seconds: Annotated[float, Field(gt=0)] = Field(5.0, description="Age at which a spool file is handed to the agent.")
     drain_seconds: Annotated[float, Field(ge=0)] = Field(2.0, description="How long the door stays open after SIGTERM.")
+    leave_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="How long /ready says no before the door closes, once nobody asks; longer than probes need."
+    )
     receive_seconds: Annotated[float, Field(gt=0)] = Field(10.0, description="How long a request's head may take to arrive.")
     send_seconds: Annotated[float, Field(gt=0)] = Field(30.0, description="How long an answer may wait to be taken.")
     body_seconds: Annotated[float, Field(gt=0)] = Field(

@@ -27,8 +27,11 @@ S3_FOLDER = "/etc/quarterdeck/s3"
 CA_FOLDER = "/etc/quarterdeck/s3-ca"
 SERVE, AGENT = "serve", "agent"
 GRACE_SECONDS = 90
-"""The longest drain, the last answers and the shipping of the last records, one after the other."""
+"""The longest drain, the time to be seen leaving, the last answers and the shipping of the last records, one after the other."""
 DRAIN_SECONDS = 10
+READY_PERIOD, READY_FAILURES = 2, 3
+LEAVE_SECONDS = READY_PERIOD * READY_FAILURES + 2
+"""What the probes need to notice, and the cluster to tell every machine."""
 TOKEN_SECONDS = 3_600
 
 _COUNTS = {"replicas", "autoscaling", "challenger_replicas"}
@@ -118,6 +121,7 @@ def _serve(nodes: Nodes, role: Role, settings: Settings) -> Object:
         _variable("PLAN_FOLDER", PLAN_FOLDER),
         _variable("NODE_TOKEN_FILE", f"{TOKEN_FOLDER}/token"),
         _variable("DRAIN_SECONDS", str(DRAIN_SECONDS)),
+        _variable("LEAVE_SECONDS", str(LEAVE_SECONDS)),
         *([_variable("GRPC_PORT", str(GRPC_PORT))] if grpc else []),
     ]
     ports = [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}]
@@ -129,7 +133,7 @@ def _serve(nodes: Nodes, role: Role, settings: Settings) -> Object:
         # Starting may take long (imports, a cold disk) and must be seen at once; only after it is an unanswered /live a fault.
         "startupProbe": _probe("/live", period=1, timeout=2, failures=180),
         "livenessProbe": _probe("/live", period=10, timeout=5, failures=3),
-        "readinessProbe": _probe("/ready", period=2, timeout=5, failures=3),
+        "readinessProbe": _probe("/ready", period=READY_PERIOD, timeout=5, failures=READY_FAILURES),
         "volumeMounts": [
             _mount("folder", FOLDER, writable=True),
             _mount("tmp", "/tmp", writable=True),

@@ -170,6 +170,23 @@ def test_a_drain_loses_nothing(parts: tuple[Path, PlanServer, list[DeploymentPla
         assert not list((folder / "spool").glob("*.open"))
 
 
+def test_a_node_is_seen_to_leave_before_its_door_closes(parts: tuple[Path, PlanServer, list[DeploymentPlan]]) -> None:
+    """When nobody asks any more, /ready says no and the door stays open; who comes then is answered, and it is ready again."""
+    folder, _, (first, *_) = parts
+    (folder / "plan.json").write_bytes(plan(folder, 11, first).model_dump_json().encode())
+    with served(folder, DRAIN_SECONDS="4", LEAVE_SECONDS="60") as node:
+        node.ready()
+        node.process.send_signal(signal.SIGTERM)
+        eventually(lambda: node.client.get("/ready").status_code == 503, 40)
+        assert node.client.get("/ready").json()["detail"] == "This node is about to close its door."
+        assert node.predict().status_code == 200
+        eventually(lambda: node.client.get("/ready").status_code == 200, 10)
+    with served(folder, DRAIN_SECONDS="0.5", LEAVE_SECONDS="1") as node:
+        node.ready()
+        node.process.send_signal(signal.SIGTERM)
+        assert node.process.wait(30) == 0
+
+
 def test_a_drain_loses_no_call_over_grpc(parts: tuple[Path, PlanServer, list[DeploymentPlan]]) -> None:
     """Health says first that the node leaves, calls are answered until the door closes, and whoever watches holds up nothing."""
     folder, _, (first, *_) = parts

@@ -18,9 +18,9 @@ async def live(call: Call) -> Reply:
 
 
 async def ready(call: Call) -> Reply:
-    """200 when everything that shall answer can. Draining changes nothing here: the door is open to the end."""
+    """200 when everything that shall answer can; a drain changes nothing here until its very end, when nobody asks any more."""
     # Never load, store, plan server or challenger: none of them keeps this node from answering.
-    missing = call.node.missing()
+    missing = ["This node is about to close its door."] if call.node.leaving else call.node.missing()
     if missing:
         raise NotReady(
             missing[0],
