@@ -16,7 +16,7 @@ from quarterdeck.rollout_record import same, scored
 from quarterdeck_operator import plans, status, template
 from quarterdeck_operator.children.everything import Parts, build
 from quarterdeck_operator.names import TEMPLATE_LABEL, Owner, labels_of, role_of
-from quarterdeck_operator.pods import alive, is_ready
+from quarterdeck_operator.pods import alive, is_ready, is_routed
 from quarterdeck_operator.resolution import Resolution, resolve, wish
 from quarterdeck_operator.settings import Settings
 from quarterdeck_operator.world import ClusterRecord, Object, Observed, Template, Wanted
@@ -57,7 +57,7 @@ def decide_world(observed: Observed, resource: Object, context: Context) -> Want
     wished = _rollout_spec(spec, record, resolution, observed, generation)
     counting = _counting(observed.reports, pods, templates, wished.wanted, record.record)
     decision = rollout.decide(wished, record.record, counting, observed.now)
-    decision = decision.model_copy(update={"conditions": _conditions(decision, resolution, observed, outdated=outdated)})
+    decision = decision.model_copy(update={"conditions": _conditions(decision, resolution, observed, spec, outdated=outdated)})
     store = template.store_of(spec, context.settings)
     built = plans.build(
         observed,
@@ -115,10 +115,20 @@ def _rollout_spec(spec: Spec, record: ClusterRecord, resolution: Resolution, obs
         challenger=resolution.challenger,
         pin=resolution.pin,
         running=spec.running,
+        reachable=any(is_routed(pod, observed.now) for pod in _challengers(observed.pods, record.templates)),
         chosen=record.chosen,
         rollback=spec.rollback,
         progress_seconds=float(spec.progress_seconds),
     )
+
+
+def _challengers(pods: Sequence[Object], templates: Mapping[Role, Template]) -> list[Object]:
+    """The challenger's pods of its current template; an older one's answer with another version."""
+    current = templates.get("challenger")
+    its = [(pod, labels_of(pod)) for pod in alive(pods)]
+    return [
+        pod for pod, labels in its if current and role_of(labels) == "challenger" and labels.get(TEMPLATE_LABEL) == current.hash
+    ]
 
 
 def _of_pods(reports: Sequence[NodeReport], pods: Sequence[Object]) -> list[NodeReport]:
@@ -175,7 +185,7 @@ def _holds(report: NodeReport, wanted: VersionRef | None) -> bool:
     return wanted is not None and any(scored(version) == scored(wanted) for version in versions)
 
 
-def _conditions(decision: Decision, resolution: Resolution, observed: Observed, *, outdated: bool) -> list[Condition]:
+def _conditions(decision: Decision, resolution: Resolution, observed: Observed, spec: Spec, *, outdated: bool) -> list[Condition]:
     """The decision's, with what only a cluster has; a version without a digest is not called "no version"."""
     verified, challenger = resolution.condition, resolution.challenger_condition
     late: dict[str, Condition] = {}
@@ -189,13 +199,20 @@ def _conditions(decision: Decision, resolution: Resolution, observed: Observed, 
         late["ChallengerReceiving"] = challenger.model_copy(update={"type": "ChallengerReceiving", "status": "False"})
     told = [late.get(one.type, one) for one in decision.conditions]
     reconciled = Condition(type="Reconciled", status="True", reason="Applied", message="Everything is as it was decided.")
-    return [*told, verified, _keyring(observed), _outdated(outdated), reconciled]
+    return [*told, verified, _keyring(observed, spec), _outdated(outdated), reconciled]
 
 
-def _keyring(observed: Observed) -> Condition:
+def _keyring(observed: Observed, spec: Spec) -> Condition:
     if observed.keyring_problem:
         message = f"{observed.keyring_problem}. Write a JSON list of keys there; those that were read last stay good."
         return Condition(type="KeyringReady", status="False", reason="KeyringUnreadable", message=message)
+    missing = observed.keyring_missing
+    if missing and spec.access == "public":
+        message = f"There is no ConfigMap {missing}, and none is needed: everybody may predict."
+        return Condition(type="KeyringReady", status="True", reason="NotNeeded", message=message)
+    if missing:
+        message = f"There is no ConfigMap {missing}, so nobody may predict. Create it with a JSON list of keys as keyring.json."
+        return Condition(type="KeyringReady", status="False", reason="KeyringMissing", message=message)
     message = f"{len(observed.keyring)} key(s) are known."
     return Condition(type="KeyringReady", status="True", reason="KeyringRead", message=message)
 

@@ -18,7 +18,7 @@ from kubernetes import client, config
 from pydantic import TypeAdapter, ValidationError
 
 from quarterdeck.errors import NotFound, QuarterdeckError
-from quarterdeck.plan import Key
+from quarterdeck.plan import Key, TokenIssuer
 from quarterdeck_operator.board import Board
 from quarterdeck_operator.kube import (
     CONFIG_MAP,
@@ -39,7 +39,7 @@ PAGE = 250
 """Objects of one page of a list: the whole of a large cluster is never in memory at once."""
 MAX_KEYS_BYTES = 900_000
 """Of a keyring, as plans have it: their ConfigMaps hold 1 MiB, and something else besides."""
-_KEYS = TypeAdapter(list[Key])
+_KEYS, _ISSUERS = TypeAdapter(list[Key]), TypeAdapter(list[TokenIssuer])
 
 
 class RecordUnreadable(QuarterdeckError):
@@ -153,7 +153,9 @@ def observe(reads: Reads, board: Board, settings: Settings, key: ResourceKey, cl
         return Observed(key, None, ClusterRecord(), "", {}, (), (), now=clock())
     owned = _owned(reads, resource)
     record, version = _record(_record_map(reads, owned, resource))
-    keyring, problem = _keyring(reads, key.namespace, resource["spec"].get("keyring") or settings.keyring)
+    keyring = resource["spec"].get("keyring") or settings.keyring
+    found = reads.get(CONFIG_MAP.path(key.namespace, keyring))
+    known, issuers, problem = _keyring(found) if found else ([], [], "")
     labels = {"labelSelector": f"{SELECTOR},{DEPLOYMENT_LABEL}={key.name}"}
     return Observed(
         key=key,
@@ -164,8 +166,10 @@ def observe(reads: Reads, board: Board, settings: Settings, key: ResourceKey, cl
         pods=_items(reads, POD.path(key.namespace), labels),
         # After the pods: a report of a pod that was not listed is left out, the other way round it would be missed.
         reports=board.live(key),
-        keyring=keyring,
+        keyring=known,
+        issuers=issuers,
         keyring_problem=problem,
+        keyring_missing="" if found else keyring,
         now=clock(),
     )
 
@@ -241,20 +245,24 @@ def _record(config_map: Object | None) -> tuple[ClusterRecord, str]:
     return record, config_map["metadata"]["resourceVersion"]
 
 
-def _keyring(reads: Reads, namespace: str, name: str) -> tuple[list[Key], str]:
-    config_map = reads.get(CONFIG_MAP.path(namespace, name))
-    if config_map is None:
-        return [], ""
+def _keyring(config_map: Object) -> tuple[list[Key], list[TokenIssuer], str]:
+    """Its keys and issuers, or why they cannot be read."""
+    name, data = config_map["metadata"]["name"], config_map.get("data", {})
     try:
-        found = _KEYS.validate_json(config_map.get("data", {}).get("keyring.json", ""))
+        found = _KEYS.validate_json(data.get("keyring.json", ""))
+        issuers = _ISSUERS.validate_json(data.get("issuers.json", "[]"))
         size = len(_KEYS.dump_json(found))
         if size > MAX_KEYS_BYTES:
-            return [], f"ConfigMap {name}: its {len(found):,} keys take {size:,} bytes; plans have room for {MAX_KEYS_BYTES:,}"
-        return found, ""
+            return (
+                [],
+                [],
+                f"ConfigMap {name}: its {len(found):,} keys take {size:,} bytes; plans have room for {MAX_KEYS_BYTES:,}",
+            )
+        return found, issuers, ""
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "keyring.json"
-        return [], f"ConfigMap {name}: {place}: {first['msg']}"
+        return [], [], f"ConfigMap {name}: {place}: {first['msg']}"
 
 
 def _message(text: bytes) -> str:

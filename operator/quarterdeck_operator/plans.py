@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from quarterdeck.plan import DeploymentPlan, Key, Mirror, NodeReport, Plan, Role, VersionName, VersionRef
+from quarterdeck.plan import DeploymentPlan, Key, Mirror, NodeReport, Plan, Role, TokenIssuer, VersionName, VersionRef
 from quarterdeck.resources import Spec
 from quarterdeck.rollout import Decision, Record
 from quarterdeck.rollout_record import same, scored
@@ -58,7 +58,8 @@ def build(observed: Observed, wish: Wish) -> list[Plan]:
         for name in sorted({_asks_for(observed.key, pod) for pod in observed.pods} - names)
         if name in stored
     ]
-    return [*current, *frozen]
+    issuers = _issuers(observed, stored)
+    return [plan.model_copy(update={"issuers": issuers}) for plan in (*current, *frozen)]
 
 
 def number(record: ClusterRecord, plans: Sequence[Plan], reports: Sequence[NodeReport]) -> tuple[int, str]:
@@ -134,11 +135,21 @@ def _stored(observed: Observed) -> dict[str, Plan]:
     return found
 
 
+def _newest(stored: Mapping[str, Plan]) -> Plan | None:
+    return max(stored.values(), key=lambda plan: plan.sequence, default=None)
+
+
+def _issuers(observed: Observed, stored: Mapping[str, Plan]) -> list[TokenIssuer]:
+    """Whose tokens are good, as `_keyring`."""
+    newest = _newest(stored)
+    return list(observed.issuers) if not observed.keyring_problem else newest.issuers if newest else []
+
+
 def _keyring(observed: Observed, stored: Mapping[str, Plan]) -> list[Key]:
     """The namespace's keys; while they cannot be read, those of the newest plan: a typing mistake must not lock everybody out."""
     if not observed.keyring_problem:
         return list(observed.keyring)
-    newest = max(stored.values(), key=lambda plan: plan.sequence, default=None)
+    newest = _newest(stored)
     return [key for key in newest.keyring if key.id != _MIRROR] if newest else []
 
 
@@ -156,6 +167,8 @@ def _current(key: ResourceKey, role: Role, wish: Wish, keyring: Sequence[Key]) -
     deployment = DeploymentPlan(
         name=key.name,
         project=spec.project,
+        service=spec.service or key.name,
+        stage=spec.stage or DeploymentPlan.model_fields["stage"].default,
         role=role,
         revision=decision.record.revision,
         generation=wish.generation,
@@ -170,6 +183,7 @@ def _current(key: ResourceKey, role: Role, wish: Wish, keyring: Sequence[Key]) -
         node=plan_name(key.name, role, wish.templates[role].hash),
         sequence=0,
         store=wish.store,
+        namespace=key.namespace,
         keyring=_with_mirror(key, role, wish, keyring),
         deployments=[deployment],
     )

@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from quarterdeck_operator.world import Object
 
+MIN_READY_SECONDS = 3
+"""How long a new pod must have been ready before an old one goes: so long it may take until every machine routes to it."""
 RECENT_SECONDS = 300.0
 """A container that runs again was out of order for so long as far as people are concerned."""
 _WORDS = 300
@@ -70,6 +71,13 @@ def is_ready(pod: Object) -> bool:
     return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
 
 
+def is_routed(pod: Object, now: float) -> bool:
+    """Whether the pod has been ready for long enough for every machine to route to it."""
+    conditions = pod.get("status", {}).get("conditions") or ()
+    since = (one.get("lastTransitionTime") for one in conditions if one.get("type") == "Ready")
+    return is_ready(pod) and now - max(map(_moment, since)) >= MIN_READY_SECONDS
+
+
 def failures(pods: Sequence[Object], deployments: Sequence[Object], now: float) -> list[Failure]:
     """Everything that keeps pods from answering, the most telling first, each place once.
 
@@ -125,7 +133,7 @@ def _of_container(pod: str, container: Object, now: float) -> Failure | None:
         hint = "Check the image and what nodes refers to."
         return Failure(pod, place, "container-not-created", _sentences("The container cannot be created", waiting, hint))
     # It may run again at this moment, only to end the same way: what is ready, and has been for a while, is well.
-    if not ended or (container.get("ready") and now - _moment(ended) > RECENT_SECONDS):
+    if not ended or (container.get("ready") and now - _moment(ended.get("finishedAt")) > RECENT_SECONDS):
         return None
     return _ended(pod, place, container, ended)
 
@@ -194,7 +202,6 @@ def _short(text: str) -> str:
     return line if line.endswith((".", "…", "!")) or not line else f"{line}."
 
 
-def _moment(ended: dict[str, Any]) -> float:
-    """When it ended, in Unix seconds; 0 where it is not said."""
-    text = ended.get("finishedAt")
+def _moment(text: str | None) -> float:
+    """In Unix seconds; 0 where it is not said."""
     return datetime.fromisoformat(text).timestamp() if text else 0.0

@@ -17,8 +17,9 @@ from quarterdeck_operator.apply import apply_objects, delete_objects, store_reco
 from quarterdeck_operator.board import Board
 from quarterdeck_operator.decision import Context, decide_world
 from quarterdeck_operator.kube import MODEL_DEPLOYMENT, ApiFailure, Reads, Writes
+from quarterdeck_operator.names import labels_of, role_of
 from quarterdeck_operator.observe import RecordUnreadable, observe
-from quarterdeck_operator.pods import is_ready
+from quarterdeck_operator.pods import is_ready, is_routed
 from quarterdeck_operator.status import moment_text
 from quarterdeck_operator.world import Object, Observed, ResourceKey, Wanted
 
@@ -107,7 +108,7 @@ class Reconciler:
 
 
 def refused(resource: Object, status: Object, refusal: QuarterdeckError, now: str) -> Object:
-    """The status with a condition `Reconciled` that says what was refused; its time is kept while it is so."""
+    """The status with a condition `Reconciled`, and a last failure, that say what was refused; times are kept while it is so."""
     before = {one["type"]: one for one in (resource.get("status") or {}).get("conditions", ())}.get(RECONCILED, {})
     condition = {
         "type": RECONCILED,
@@ -118,7 +119,12 @@ def refused(resource: Object, status: Object, refusal: QuarterdeckError, now: st
         "observedGeneration": int(resource["metadata"]["generation"]),
     }
     others = [one for one in status.get("conditions", ()) if one["type"] != RECONCILED]
-    return {**status, "conditions": [*others, condition]}
+    place = f"{refusal.kind} {refusal.name}".strip()
+    failure = {"node": "", "place": place, "code": refusal.code, "reason": str(refusal), "time": now}
+    last = (resource.get("status") or {}).get("lastFailure") or failure
+    if {**last, "time": now} == failure:
+        failure = last
+    return {**status, "conditions": [*others, condition], "lastFailure": failure}
 
 
 def _passing(refusal: QuarterdeckError) -> bool:
@@ -136,6 +142,9 @@ def _again(observed: Observed, wanted: Wanted) -> float | None:
     """Seconds until time alone may change the decision; None: never."""
     record = wanted.record.record
     due = [SOON_SECONDS] if wanted.delete else []
+    challengers = [pod for pod in observed.pods if role_of(labels_of(pod)) == "challenger"]
+    if record.challenger is None and any(is_ready(pod) and not is_routed(pod, observed.now) for pod in challengers):
+        due.append(SOON_SECONDS)
     if record.watch:
         due.append(TRIAL_SECONDS)
     if record.target:

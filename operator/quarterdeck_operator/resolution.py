@@ -64,7 +64,9 @@ def resolve(spec: Spec, pins: Mapping[str, str], reports: Sequence[NodeReport], 
 def wish(spec: Spec) -> str:
     """What the spec chooses, as text: while it stays the same, nobody has chosen anew."""
     pin = spec.pin.model_dump(mode="json", exclude={"reason"}) if spec.pin else None
-    return json.dumps([spec.model.model_dump(mode="json"), pin], sort_keys=True)
+    # Without the attempt where there is none: records know the text from before there were attempts.
+    again = [spec.attempt] if spec.attempt else []
+    return json.dumps([spec.model.model_dump(mode="json"), pin, *again], sort_keys=True)
 
 
 def _named(spec: Spec, pins: Mapping[str, str]) -> list[VersionName]:

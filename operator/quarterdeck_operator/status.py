@@ -237,7 +237,10 @@ def _present(seen: _Seen, decision: Decision) -> Failure | None:
     if verified:
         return Failure("", "", _kebab(verified.reason), verified.message)
     hold = decision.record.hold
-    return Failure("", "", hold.code or "held", hold.reason) if hold else None
+    if hold:
+        return Failure("", "", hold.code or "held", hold.reason)
+    unreadable = next((one for one in decision.conditions if one.reason == "KeyringUnreadable"), None)
+    return Failure("", "", _kebab(unreadable.reason), unreadable.message) if unreadable else None
 
 
 def _overcome(failure: LastFailure, seen: _Seen, decision: Decision) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from quarterdeck.manifest import Digest
-from quarterdeck.plan import Key, NodeReport, Plan, Role
+from quarterdeck.plan import Key, NodeReport, Plan, Role, TokenIssuer
 from quarterdeck.rollout import Record
 from quarterdeck.schema import Frozen
 
@@ -70,8 +70,12 @@ class Observed:
     reports: Sequence[NodeReport]
     """Live ones, of this deployment's nodes."""
     keyring: Sequence[Key] = ()
+    issuers: Sequence[TokenIssuer] = ()
+    """Whose people's tokens open what keys open; from the same ConfigMap."""
     keyring_problem: str = ""
     """Why the keyring cannot be used, in words; empty: it can."""
+    keyring_missing: str = ""
+    """Name of the keyring's ConfigMap where there is none."""
     now: float = 0.0
 
 

@@ -4,7 +4,8 @@
 
 For each act of a life (create, update, another environment, rollback) and each of its writes: the operator is killed before
 the write, after it (the API server has it, the operator never learned), or is answered 409, 429 or 500 once. The end must be that
-of a calm day, clocks and numbers of history masked. Nodes are twins that speak to the plan server over TLS with real tokens.
+of a calm day, clocks and numbers of history masked. The last act is a change during which the resource is deleted, at the very
+write that is struck: of it nothing may be left. Nodes are twins that speak to the plan server over TLS with real tokens.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from tests.apiserver import ApiServer, programs, running
 from tests.reconcile.world import NAME, SETTINGS, Node, digest, pods_of
 from tests.support import ROOT, eventually, free_ports
 
+DELETE = "delete"
 ACTS: dict[str, Object] = {
     "create": {"model": {"name": NAME, "version": 1}, "challenger": {"version": 3}, "nodes": {"replicas": 2}},
     "update": {"model": {"name": NAME, "version": 2}, "challenger": {"version": 3}, "nodes": {"replicas": 2}},
@@ -46,6 +48,7 @@ ACTS: dict[str, Object] = {
         "nodes": {"replicas": 2, "env": {"A": "1"}},
         "pin": {"version": 1, "reason": "worse"},
     },
+    DELETE: {"model": {"name": NAME, "version": 4}, "challenger": {"version": 3}, "nodes": {"replicas": 3, "env": {"A": "2"}}},
 }
 WAYS = ("killed before", "killed after", "409", "429", "500")
 KNOWN = {(NAME, version): digest(version) for version in range(1, 5)}
@@ -125,6 +128,8 @@ class Cluster:
         self._connection = Connection(SETTINGS, server.kubeconfig)
         self._http: httpx.Client | None = None
         self.namespaces: dict[str, Namespace] = {}
+        # Digest → code: what nodes will not load.
+        self.refuses: dict[str, str] = {}
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -181,6 +186,16 @@ class Cluster:
         """The ModelDeployment."""
         return self._connection.request("GET", MODEL_DEPLOYMENT.path(namespace.name, NAME), {})
 
+    def exists(self, namespace: Namespace) -> bool:
+        """Whether the ModelDeployment is there."""
+        try:
+            self.resource(namespace)
+        except ApiFailure as failure:
+            if failure.http != 404:
+                raise
+            return False
+        return True
+
     def _list(self, path: str) -> list[Object]:
         return list(self._connection.request("GET", path, {"labelSelector": f"{SELECTOR},{DEPLOYMENT_LABEL}={NAME}"})["items"])
 
@@ -188,8 +203,17 @@ class Cluster:
         while not self._ending.wait(0.05):
             for namespace in list(self.namespaces.values()):
                 with suppress(ApiFailure, httpx.TransportError, ssl.SSLError):
+                    self._collect(namespace)
                     self._kubelet(namespace)
                     self._nodes(namespace)
+
+    def _collect(self, namespace: Namespace) -> None:
+        """The garbage collector's part, which an API server alone does not have: what the deleted resource owned goes."""
+        if self.exists(namespace):
+            return
+        for kind in OWNED.values():
+            for one in self._list(kind.path(namespace.name)):
+                self._connection.request("DELETE", kind.path(namespace.name, one["metadata"]["name"]), {})
 
     def _kubelet(self, namespace: Namespace) -> None:
         wanted = pods_of(namespace.name, self._list(OWNED["Deployment"].path(namespace.name)))
@@ -211,7 +235,7 @@ class Cluster:
             after = node.plan.sequence if node.plan else 0
             answer = self._client().get(f"/plans/{node.plan_name}", params={"after": after}, headers=headers)
             fresh = NodePlan.model_validate_json(answer.content) if answer.status_code == 200 else None
-            report = node.step(fresh, {}, KNOWN)
+            report = node.step(fresh, self.refuses, KNOWN)
             self._client().post(f"/nodes/{name}/report", content=report.model_dump_json(), headers=headers)
 
     def _token(self, namespace: Namespace, pod: Object) -> str:
@@ -268,14 +292,33 @@ def live(on: Stage, act: str, plan: Plan) -> tuple[Namespace, float]:
         settle(on, namespace)
         on.fault.plan = plan if one == act else Plan()
         began = time.monotonic()
-        on.cluster.apply(namespace, spec)
-        eventually(lambda: _done(on.cluster.resource(namespace)), 60, every=0.05)
+        if one == DELETE and plan.number:
+            _change_and_delete(on, namespace, plan)
+        else:
+            on.cluster.apply(namespace, spec)
+            eventually(lambda: _done(on.cluster.resource(namespace)), 60, every=0.05)
         if one == act:
             settle(on, namespace)
             # A write that never came is not to be struck later, in somebody else's act.
             on.fault.plan = Plan()
             return namespace, time.monotonic() - began
     raise AssertionError(act)
+
+
+def _change_and_delete(on: Stage, namespace: Namespace, plan: Plan) -> None:
+    """Apply the last act's change, and delete the resource at the write that is struck."""
+    harm = plan.strike
+
+    def strike() -> None:
+        on.cluster.delete(namespace)
+        harm()
+
+    plan.strike = strike
+    on.cluster.apply(namespace, ACTS[DELETE])
+    # The last writes of a calm day may not come on this one; it is deleted all the same.
+    with suppress(AssertionError):
+        eventually(lambda: len(plan.writes) >= plan.number, 10, every=0.05)
+    on.cluster.delete(namespace)
 
 
 def settle(on: Stage, namespace: Namespace, calm: float = 0.6) -> None:
@@ -347,6 +390,8 @@ def strike_all(on: Stage, acts: list[str], every: int, chance: random.Random) ->
         calm_plan = Plan()
         namespace, _ = live(on, act, calm_plan)
         calm, writes = normal(on.cluster, namespace), len(calm_plan.writes)
+        if act == DELETE:
+            calm = {"answering": []}
         on.cluster.leave(namespace)
         print(f"{act}: {writes} writes", flush=True)
         cases = [(number, way) for number in range(1, writes + 1) for way in WAYS]

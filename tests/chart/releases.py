@@ -39,8 +39,8 @@ class Release:
         """Names of the namespace's objects of some kinds."""
         return set(self.server.kubectl("get", kinds, "--output", "name", namespace=self.namespace).split())
 
-    def may(self, verb: str, resource: str, namespace: str) -> bool:
-        """Whether the operator's account may do that."""
-        account = f"system:serviceaccount:{self.namespace}:quarterdeck-operator"
+    def may(self, verb: str, resource: str, namespace: str, program: str = "operator") -> bool:
+        """Whether a program's account may do that."""
+        account = f"system:serviceaccount:{self.namespace}:quarterdeck-{program}"
         words = ["auth", "can-i", verb, *resource.split(), "--as", account]
         return self.server.run_kubectl(*words, namespace=namespace).returncode == 0

@@ -124,6 +124,34 @@ RIGHTS = [
 """Verb, resource, whether in a watched namespace, whether in any other."""
 
 
+DEPLOYER_RIGHTS = [
+    ("create", "modeldeployments.quarterdeck.dev", True),
+    ("patch", "modeldeployments.quarterdeck.dev", True),
+    ("delete", "modeldeployments.quarterdeck.dev", True),
+    ("watch", "modeldeployments.quarterdeck.dev", True),
+    ("patch", "modeldeployments.quarterdeck.dev --subresource=status", False),
+    ("create", "configmaps", True),
+    ("patch", "configmaps/quarterdeck-keyring", True),
+    ("get", "configmaps/quarterdeck-keyring", True),
+    ("get", "configmaps/others", False),
+    ("patch", "configmaps/others", False),
+    ("list", "configmaps", False),
+    ("list", "pods", True),
+    ("delete", "pods", False),
+    ("get", "secrets", False),
+    ("create", "deployments.apps", False),
+]
+"""Verb, resource, whether the deployer may do it in its namespace; nowhere else it may do any of this."""
+
+
+def test_the_deployers_rights_end_at_its_namespace(release: Release) -> None:
+    """Asked of the server itself."""
+    models = release.server.namespace()
+    release.run("install", "--set", f"deployer.kubernetes.namespaces={{{models}}}")
+    assert [row for row in DEPLOYER_RIGHTS if release.may(row[0], row[1], models, "deployer") != row[2]] == []
+    assert [row for row in DEPLOYER_RIGHTS if release.may(row[0], row[1], release.namespace, "deployer")] == []
+
+
 def test_rights_end_at_the_watched_namespace(release: Release) -> None:
     """Asked of the server itself."""
     watched, other = release.server.namespace(), release.server.namespace()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
+from sqlalchemy import make_url
 
 from quarterdeck import crd
+from quarterdeck.placement import KEYRING
 from quarterdeck.settings import ProgramSettings
 from quarterdeck_deployer.settings import Settings as DeployerSettings
 from quarterdeck_operator.kube import EVENT, LEASE, MODEL_DEPLOYMENT, OWNED, POD, Kind
@@ -65,17 +68,57 @@ def test_named_namespaces_bound_the_operator() -> None:
     """A Role in each, once; in the whole cluster only the question whose token it is."""
     (cluster,) = of_kind("ClusterRole", "scoped")
     assert rights(cluster["rules"]) == {TOKEN_REVIEW}
-    roles = [one for one in of_kind("Role", "scoped") if one["metadata"]["namespace"] != NAMESPACE]
+    roles = [one for one in roles_of("operator", "scoped") if one["metadata"]["namespace"] != NAMESPACE]
     assert [one["metadata"]["namespace"] for one in roles] == ["models-dev", "models-prod"]
     assert all(rights(one["rules"]) == wanted() for one in roles)
-    bound = [one["metadata"]["namespace"] for one in of_kind("RoleBinding", "scoped")]
+    names = ("quarterdeck-operator", "quarterdeck-operator-own")
+    bound = [one["metadata"]["namespace"] for one in of_kind("RoleBinding", "scoped") if one["roleRef"]["name"] in names]
     assert sorted(bound) == ["models-dev", "models-prod", NAMESPACE]
+
+
+def roles_of(program: str, file: str) -> list[Object]:
+    """The Roles of one program."""
+    return [
+        one for one in of_kind("Role", file) if one["metadata"]["labels"]["app.kubernetes.io/name"] == f"quarterdeck-{program}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "namespaces"),
+    [
+        ("defaults", [NAMESPACE]),
+        ("scoped", ["models-dev", "models-prod"]),
+        ("busy", ["models-a", "models-b"]),
+        ("operator-only", []),
+        ("nothing", []),
+        ("no-cluster", []),
+    ],
+)
+def test_the_deployer_may_write_resources_and_one_keyring(file: str, namespaces: list[str]) -> None:
+    """In the namespaces that it is told, which are its own or the watched ones where nobody names others."""
+    roles = roles_of("deployer", file)
+    assert [one["metadata"]["namespace"] for one in roles] == namespaces
+    for one in roles:
+        assert one["rules"] == [
+            {
+                "apiGroups": ["quarterdeck.dev"],
+                "resources": ["modeldeployments"],
+                "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+            },
+            {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
+            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [KEYRING], "verbs": ["get", "patch"]},
+            {"apiGroups": ["", "metrics.k8s.io"], "resources": ["pods"], "verbs": ["list"]},
+        ]
+    pods = [one["spec"]["template"]["spec"] for one, container in containers(file) if container["name"] == "deployer"]
+    assert [pod["automountServiceAccountToken"] for pod in pods] == [bool(namespaces)] * len(pods)
+    if namespaces:
+        assert environment(file, "deployer")["CLUSTER_NAMESPACES"] == ",".join(namespaces)
 
 
 @pytest.mark.parametrize("file", ["defaults", "scoped", "busy", "operator-only"])
 def test_one_secret_is_all_the_operator_may_touch(file: str) -> None:
     """Read and write, by its name: never list, never another one, nowhere else. The Lease likewise."""
-    (own,) = [one for one in of_kind("Role", file) if one["metadata"]["namespace"] == NAMESPACE]
+    (own,) = [one for one in roles_of("operator", file) if one["metadata"]["namespace"] == NAMESPACE]
     front = "qd" if file == "busy" else "quarterdeck"
     group = LEASE.api_version.partition("/")[0]
     assert own["rules"] == [
@@ -89,14 +132,17 @@ def test_one_secret_is_all_the_operator_may_touch(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_bindings_lead_from_the_operators_account_to_its_roles(file: str) -> None:
-    """The deployer has an account without any right."""
+def test_bindings_lead_from_each_account_to_its_own_roles(file: str) -> None:
+    """None of the deployer's rights is the operator's, or the other way round."""
     for kind in ("Role", "ClusterRole"):
         roles = {(one["metadata"].get("namespace"), one["metadata"]["name"]) for one in of_kind(kind, file)}
         bindings = of_kind(f"{kind}Binding", file)
         assert {(one["metadata"].get("namespace"), one["roleRef"]["name"]) for one in bindings} == roles
-        accounts = {(one["namespace"], one["name"]) for each in bindings for one in each["subjects"]}
-        assert accounts <= {(NAMESPACE, "qd-operator" if file == "busy" else "quarterdeck-operator")}
+        front = "qd" if file == "busy" else "quarterdeck"
+        for each in bindings:
+            (subject,) = each["subjects"]
+            program = "deployer" if each["roleRef"]["name"] == f"{front}-deployer" else "operator"
+            assert (subject["namespace"], subject["name"]) == (NAMESPACE, f"{front}-{program}")
 
 
 PROGRAMS: dict[str, type[ProgramSettings]] = {"operator": OperatorSettings, "deployer": DeployerSettings}
@@ -139,6 +185,20 @@ def test_the_deployer_answers_to_the_names_it_is_called_by() -> None:
     service = f"quarterdeck-deployer.{NAMESPACE}.svc:8400"
     assert {service, "10.0.0.7:8400", "localhost:8400", "quarterdeck-deployer:8400"} <= inside.allowed_hosts
     assert environment("busy", "deployer")["URLS"].startswith("https://models.example.org,")
+
+
+def test_the_deployer_is_led_to_its_database() -> None:
+    """PostgreSQL's password comes from a mounted Secret, so that a rotated one arrives; without a URL it is SQLite."""
+    told = environment("busy", "deployer")
+    assert told["DATABASE"] == "postgresql://quarterdeck@postgres.example.org:5432/quarterdeck?sslmode=verify-full"
+    assert told["DATABASE_PASSWORD_FILE"] == "/etc/quarterdeck/database/password"
+    assert DeployerSettings(
+        database=told["DATABASE"], database_password_file=Path(told["DATABASE_PASSWORD_FILE"])
+    ).database_place == make_url(told["DATABASE"])
+    (deployer,) = [one for one in of_kind("Deployment", "busy") if one["metadata"]["name"].endswith("-deployer")]
+    volumes = {one["name"]: one for one in deployer["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["database"]["secret"]["secretName"] == "quarterdeck-database"
+    assert {"DATABASE", "DATABASE_PASSWORD_FILE"} & environment("defaults", "deployer").keys() == set()
 
 
 @pytest.mark.parametrize("file", ["defaults", "scoped", "busy"])

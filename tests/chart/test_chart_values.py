@@ -64,6 +64,8 @@ MISTAKES = [
     ("store.url=https://example.org", "/store/url", "does not match pattern"),
     ("watchNamespaces=models", "/watchNamespaces", "got string, want array"),
     ("images.pullPolicy=Sometimes", "/images/pullPolicy", "'Always', 'IfNotPresent', 'Never'"),
+    ("deployer.database.url=postgresql://me:secret@db/quarterdeck", "/deployer/database/url", "does not match pattern"),
+    ("deployer.database.url=mysql://db/quarterdeck", "/deployer/database/url", "does not match pattern"),
     ("deployer.persistence.size=5GB", "/deployer/persistence/size", "does not match pattern"),
     ("operator.extraEnv[0].value=x", "/operator/extraEnv/0", "missing property 'name'"),
 ]
@@ -83,6 +85,13 @@ def test_an_ingress_without_a_host_is_refused() -> None:
     done = helm("template", "x", str(CHART), "--kube-version", "1.36.0", "--set", "deployer.ingress.enabled=true")
     assert done.returncode == 1
     assert "deployer.ingress.host is empty: name the host" in done.stderr
+
+
+def test_a_password_without_a_database_is_refused() -> None:
+    """Whoever names one means PostgreSQL, and would get SQLite."""
+    done = helm("template", "x", str(CHART), "--kube-version", "1.36.0", "--set", "deployer.database.passwordSecret=database")
+    assert done.returncode == 1
+    assert "deployer.database.passwordSecret goes with deployer.database.url" in done.stderr
 
 
 def test_an_older_cluster_is_refused() -> None:

@@ -10,18 +10,23 @@ import pytest
 
 from quarterdeck.plan import VersionRef
 from tests.cluster.deployment import Deployment
+from tests.cluster.foreign import TESTS, Foreign
 from tests.cluster.installation import Installation
 from tests.cluster.layout import Layout
 from tests.cluster.node import Node
 from tests.models import version_encoding_model
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Everything in this folder needs the cluster, and minutes where others take seconds."""
     for item in items:
         if item.path.parent.name == "cluster":
             item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(900))
+    if os.environ.get("CLUSTER") == "kubeconfig":
+        elsewhere = [item for item in items if item.get_closest_marker("cluster") and item.path.name not in TESTS]
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
     # Whoever needs the release to himself comes last, so that nothing before was shaken by him.
     items.sort(key=lambda item: "alone" in getattr(item, "fixturenames", ()))
 
@@ -30,14 +35,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def installation() -> Iterator[Installation]:
     """Quarterdeck, installed by its chart on a node of our own.
 
+    CLUSTER=kubeconfig installs it on the cluster that KUBECONFIG leads to, and takes it away again (see foreign.py).
     CLUSTER=keep leaves it running for the next run; CLUSTER=as-is takes what runs already as it is, and leaves it too.
     CLUSTER_NAME=try is the one of `make cluster-up` in place of the tests' own.
     """
-    node = Node(Layout.of("try" if os.environ.get("CLUSTER_NAME") == "try" else "test"))
     how = os.environ.get("CLUSTER", "")
+    own = Layout.of("try" if os.environ.get("CLUSTER_NAME") == "try" else "test")
+    node = Foreign() if how == "kubeconfig" else Node(own)
     keep = how in ("keep", "as-is")
+    found = Installation(node)
     try:
-        found = Installation(node)
         if how == "as-is":
             found.adopt()
         else:
@@ -45,6 +52,8 @@ def installation() -> Iterator[Installation]:
             found.install()
         yield found
     finally:
+        if how == "kubeconfig":
+            found.uninstall()
         if not keep:
             node.stop()
 

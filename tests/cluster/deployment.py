@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from quarterdeck.storage.keys import dataset_name
 from tests.cluster.installation import AUTHORITY, SECRET, Installation
 from tests.support import eventually
 
@@ -107,6 +108,11 @@ class Deployment:
         """The Service, as this machine reaches it."""
         service = self.node.get("service", self.name, self.namespace)
         return f"http://{service['spec']['clusterIP']}"
+
+    @property
+    def dataset(self) -> str:
+        """How its records are called in the store."""
+        return dataset_name(self.name, self.namespace)
 
     def predict(self, number: float = 0.0) -> dict[str, Any]:
         """One row's answer from the Service."""

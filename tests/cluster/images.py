@@ -50,15 +50,18 @@ def folder() -> Path:
     return place
 
 
+def storage() -> list[str]:
+    """Options of buildah that say where it keeps everything."""
+    return ["--root", str(folder() / "storage"), "--runroot", str(folder() / "run"), "--storage-driver", "overlay"]
+
+
 def buildah(*arguments: str, within: Path | None = None) -> None:
     """Run buildah on a storage of our own, so that nothing of the user's is touched.
 
     Raises:
         RuntimeError: it failed; the end of its output is in the text.
     """
-    storage = folder() / "storage"
-    where = ["--root", str(storage), "--runroot", str(folder() / "run"), "--storage-driver", "overlay"]
-    command = ["buildah", *where, *arguments]
+    command = ["buildah", *storage(), *arguments]
     done = subprocess.run(command, cwd=within, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-4000:]}")
@@ -143,7 +146,7 @@ def ours(program: str) -> Image:
         image = f"{REGISTRY}/quarterdeck-{program}:{key}"
         path = archive(f"{REGISTRY}/quarterdeck-{program}", key)
         if not path.exists():
-            told = {"BASE": _base(), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "PIP_INDEX_URL": ""}
+            told = {"BASE": base(), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "PIP_INDEX_URL": ""}
             arguments = [part for name, value in told.items() for part in ("--build-arg", f"{name}={value}")]
             arguments += ["--volume", f"{tool('wheels')}:/wheels:ro", "--file", str(ROOT / recipe.dockerfile)]
             # A change of code installs no library anew: their stage has a name of its own, so it stays when the rest is pruned.
@@ -167,7 +170,7 @@ def _inputs(recipe: Recipe) -> Iterator[bytes | Path]:
                 yield path
 
 
-def _base() -> str:
+def base() -> str:
     """The base image in buildah's storage, made from Debian's packages: there is no registry to ask."""
     rootfs = tool("base-image")
     known = rootfs.parent / "imported"

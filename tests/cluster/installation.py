@@ -15,7 +15,7 @@ from quarterdeck.build import BuiltPackage
 from quarterdeck.plan import VersionRef
 from quarterdeck.storage import open_storage
 from tests.cluster import images
-from tests.cluster.node import S3_PORT, Node
+from tests.cluster.node import Node
 from tests.support import ROOT
 
 CHART = ROOT / "charts" / "quarterdeck"
@@ -41,7 +41,7 @@ class Installation:
         self.node.load_images([image.archive for image in self.images.values()])
         self.node.volumes()
         self.namespace(NAMESPACE)
-        (self.node.layout.folder / "buckets" / BUCKET).mkdir(exist_ok=True)
+        self.node.bucket(BUCKET)
         values: dict[str, Any] = {
             "images": {"registry": images.REGISTRY, "pullPolicy": "Never"},
             "store": {"url": self.store(), "secret": SECRET, "caConfigMap": AUTHORITY},
@@ -60,6 +60,10 @@ class Installation:
         """Wait until operator and deployer run as the release says."""
         for program in ("operator", "deployer"):
             self.node.rolled_out(f"{RELEASE}-{program}", NAMESPACE)
+
+    def uninstall(self) -> None:
+        """`helm uninstall`, whether it is there or not; its pods are gone after this."""
+        self.helm("uninstall", RELEASE, "--wait", "--ignore-not-found")
 
     def values(self) -> dict[str, Any]:
         """What the release was installed with."""
@@ -93,17 +97,17 @@ class Installation:
     def fresh_bucket(self) -> str:
         """Make an empty bucket, which is the tests' from now on; gives back its name."""
         self.bucket = f"models-{secrets.token_hex(4)}"
-        (self.node.layout.folder / "buckets" / self.bucket).mkdir()
+        self.node.bucket(self.bucket)
         return self.bucket
 
     def store(self, bucket: str = BUCKET) -> str:
-        """The store's URL, the same inside and outside the cluster."""
-        return f"s3://{bucket}/?endpoint=https://{self.node.layout.node}:{S3_PORT}"
+        """The store's URL as pods see it; on a node of ours this machine does too."""
+        return f"s3://{bucket}/?endpoint={self.node.endpoint}"
 
     def publish(self, built: BuiltPackage, bucket: str = BUCKET) -> VersionRef:
         """Push a package into the store, as the next version of its model."""
         with self.aws():
-            return built.push(open_storage(self.store(bucket)))
+            return built.push(open_storage(f"s3://{bucket}/?endpoint={self.node.endpoint_here}"))
 
     @contextmanager
     def aws(self) -> Iterator[None]:

@@ -100,18 +100,18 @@ def storage_of(installation: Installation, bucket: str) -> Storage:
     return open_storage(installation.store(bucket))
 
 
-def row_counts(storage: Storage, deployment: str, kind: Kind) -> Counter[str]:
+def row_counts(storage: Storage, dataset: str, kind: Kind) -> Counter[str]:
     """How often each row id lies in the store, over all files; a file that was delivered twice has the same name twice."""
     found: Counter[str] = Counter()
-    for key in keys(storage, deployment, kind):
+    for key in keys(storage, dataset, kind):
         found.update(pq.read_table(pa.BufferReader(storage.get(key)), columns=["row_id"])["row_id"].to_pylist())
     return found
 
 
-def stored(installation: Installation, bucket: str, deployment: str, kind: Kind = "main") -> Counter[str]:
+def stored(installation: Installation, bucket: str, dataset: str, kind: Kind = "main") -> Counter[str]:
     """`row_counts`, read anew."""
     with installation.aws():
-        return row_counts(storage_of(installation, bucket), deployment, kind)
+        return row_counts(storage_of(installation, bucket), dataset, kind)
 
 
 def shipped(read: Callable[[], Counter[str]], wanted: set[str], seconds: float = _SHIPPED_SECONDS) -> Counter[str]:

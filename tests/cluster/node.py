@@ -123,6 +123,20 @@ class Node:
             self.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": spec})
 
     @property
+    def endpoint(self) -> str:
+        """The S3 server as pods see it."""
+        return f"https://{self.layout.node}:{S3_PORT}"
+
+    @property
+    def endpoint_here(self) -> str:
+        """The S3 server as this machine sees it."""
+        return self.endpoint
+
+    def bucket(self, name: str) -> None:
+        """Make a bucket where there is none."""
+        (self.layout.folder / "buckets" / name).mkdir(exist_ok=True)
+
+    @property
     def authority(self) -> Path:
         """The certificate that signed those of the API server and the S3 server."""
         return self.layout.folder / "pki" / "ca.crt"

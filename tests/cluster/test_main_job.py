@@ -60,7 +60,7 @@ class Job:
         """What the store has: main's rows and the challenger's, once each."""
         with self.installation.aws():
             storage = storage_of(self.installation, BUCKET)
-            return read_main(storage, self.name), read_challenger(storage, self.name)
+            return read_main(storage, self.deployment.dataset), read_challenger(storage, self.deployment.dataset)
 
     def scraped(self) -> list[dict[str, float]]:
         """Of each main pod: sample's name, also with its kind or result → sum. promtool has nothing to say about any."""

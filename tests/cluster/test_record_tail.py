@@ -28,7 +28,7 @@ def asked(installation: Installation, namespace: str, versions: tuple[VersionRef
 
 def records(deployment: Deployment) -> Callable[[], Counter[str]]:
     """Reads main's rows of a deployment."""
-    return lambda: stored(deployment.installation, deployment.installation.bucket, deployment.name)
+    return lambda: stored(deployment.installation, deployment.installation.bucket, deployment.dataset)
 
 
 def names(deployment: Deployment) -> list[str]:

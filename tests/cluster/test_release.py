@@ -50,7 +50,7 @@ class Release:
 
     def uninstall(self) -> None:
         """`helm uninstall`; its pods are gone after this."""
-        self._installation.helm("uninstall", RELEASE, "--wait")
+        self._installation.uninstall()
         eventually(lambda: not self.pods(), 90, every=0.3)
 
     def pods(self) -> list[str]:

@@ -9,6 +9,9 @@ import pytest
 from quarterdeck.errors import Conflict
 from quarterdeck_operator.kube import APPLY, CONFIG_MAP, FIELD_MANAGER, MODEL_DEPLOYMENT, ApiFailure, Patch, Writes
 from quarterdeck_operator.names import ROLE_LABEL
+from quarterdeck_operator.pods import MIN_READY_SECONDS
+from quarterdeck_operator.reconcile import SOON_SECONDS
+from quarterdeck_operator.status import moment_text
 from quarterdeck_operator.world import Object
 from tests.reconcile.world import NAME, World, digest
 
@@ -77,6 +80,22 @@ def test_a_challenger_gets_pods_of_its_own_and_goes_again(world: World) -> None:
     world.settle()
     assert world.names("Deployment") == [f"{NAME}-main"]
     assert all("challenger" not in name for name in world.names("ConfigMap"))
+
+
+def test_nothing_is_mirrored_before_the_challengers_service_leads_to_it(world: World) -> None:
+    """Given a challenger whose pod is ready since this second, then mirroring waits, and is looked after by itself."""
+    world.ready_since = moment_text(world.now)
+    world.apply(1, challenger={"version": 2})
+    for _ in range(6):
+        again = world.reconcile()
+        world.kubelet()
+        world.step_nodes()
+    assert world.condition("ChallengerReady")[0] == "True"
+    assert world.condition("ChallengerReceiving") == ("False", "NotReachable")
+    assert again == SOON_SECONDS
+    world.now += MIN_READY_SECONDS
+    world.settle()
+    assert world.condition("ChallengerReceiving") == ("True", "Mirroring")
 
 
 def test_stopping_scales_to_nothing_and_starting_brings_the_same_version_back(world: World) -> None:
@@ -240,7 +259,35 @@ def test_the_keyring_reaches_nodes_and_a_bad_one_keeps_the_last_good(world: Worl
     world.restart()
     world.settle()
     assert world.condition("KeyringReady") == ("False", "KeyringUnreadable")
+    assert world.resource()["status"]["lastFailure"]["code"] == "keyring-unreadable"
     assert {key.id for node in world.nodes.values() if node.plan for key in node.plan.keyring} == {"k1"}
+
+
+def test_issuers_beside_the_keys_reach_nodes(world: World) -> None:
+    """Given issuers in the keyring's ConfigMap, then every plan says whose people's tokens are good."""
+    issuer = {"issuer": "https://models.example.org", "audience": "us", "keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AAAA"}]}
+    world.hand.add(
+        f"/api/v1/namespaces/{world.key.namespace}/configmaps",
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "quarterdeck-keyring", "namespace": world.key.namespace},
+            "data": {"keyring.json": "[]", "issuers.json": json.dumps([issuer])},
+        },
+    )
+    world.apply(1)
+    world.settle()
+    assert {one.issuer for node in world.nodes.values() if node.plan for one in node.plan.issuers} == {issuer["issuer"]}
+
+
+def test_a_keyring_that_is_not_there_is_told_where_it_is_needed(world: World) -> None:
+    """Given no keyring, then nobody may predict, and that is said; where everybody may, it is not missed."""
+    world.apply(1, keyring="ours")
+    world.settle()
+    assert world.condition("KeyringReady") == ("False", "KeyringMissing")
+    world.apply(1, keyring="ours", access="public")
+    world.settle()
+    assert world.condition("KeyringReady") == ("True", "NotNeeded")
 
 
 def test_a_name_that_somebody_else_has_is_not_taken_over(world: World) -> None:
@@ -257,6 +304,12 @@ def test_a_name_that_somebody_else_has_is_not_taken_over(world: World) -> None:
     with pytest.raises(Conflict, match="belongs to somebody else"):
         world.settle()
     assert world.condition("Reconciled") == ("False", "NameTaken")
+    failure = world.resource()["status"]["lastFailure"]
+    assert (failure["code"], failure["place"]) == ("name-taken", f"Service {NAME}")
+    world.now += 60
+    with pytest.raises(Conflict):
+        world.reconcile()
+    assert world.resource()["status"]["lastFailure"] == failure
     found = world.hand.reads.get(path)
     assert found is not None
     assert found["spec"]["selector"] == {"app": "database"}

@@ -135,6 +135,7 @@ class World:
         mute: pods that do not report.
         woken: who was to be looked at because of a report, since the operator began.
         now: Unix seconds.
+        ready_since: when new pods became ready, as Kubernetes writes moments.
         failed: what follows a look that failed in `settle`; None: it raises.
     """
 
@@ -145,6 +146,7 @@ class World:
         self.mute: set[str] = set()
         self.wrong: set[str] = set()
         self.now = 1_800_000_000.0
+        self.ready_since = "2026-01-01T00:00:00Z"
         self.nodes: dict[str, Node] = {}
         self._said: dict[str, NodeReport] = {}
         self.failed: Callable[[], None] | None = None
@@ -182,7 +184,7 @@ class World:
     def kubelet(self) -> bool:
         """Pods as the Deployments say, the new ones before the old ones go. Gives back whether any came or went."""
         moved = False
-        wanted = pods_of(self.key.namespace, self._list("Deployment"))
+        wanted = pods_of(self.key.namespace, self._list("Deployment"), self.ready_since)
         present = {pod["metadata"]["name"]: pod for pod in self._pods()}
         for name, pod in wanted.items():
             if name not in present:
@@ -262,13 +264,13 @@ class World:
         return list(found["items"]) if found else []
 
 
-def pods_of(namespace: str, deployments: Sequence[Object]) -> dict[str, Object]:
+def pods_of(namespace: str, deployments: Sequence[Object], ready_since: str = "2026-01-01T00:00:00Z") -> dict[str, Object]:
     """The pods that Deployments ask for, ready, by name."""
-    wanted = [_pod(namespace, one, number) for one in deployments for number in range(one["spec"]["replicas"])]
+    wanted = [_pod(namespace, one, number, ready_since) for one in deployments for number in range(one["spec"]["replicas"])]
     return {pod["metadata"]["name"]: pod for pod in wanted}
 
 
-def _pod(namespace: str, deployment: Object, number: int) -> Object:
+def _pod(namespace: str, deployment: Object, number: int, ready_since: str) -> Object:
     template = deployment["spec"]["template"]
     name = f"{deployment['metadata']['name']}-{template['metadata']['labels'][TEMPLATE_LABEL]}-{number}"
     return {
@@ -276,5 +278,5 @@ def _pod(namespace: str, deployment: Object, number: int) -> Object:
         "kind": "Pod",
         "metadata": {"name": name, "namespace": namespace, "labels": dict(template["metadata"]["labels"])},
         "spec": {"containers": [{"name": "serve", "image": "registry.example/node:1"}]},
-        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": ready_since}]},
     }

@@ -86,6 +86,13 @@ priorityClassName: {{ . }}
 {{- .Values.deployer.persistence.existingClaim | default (printf "%s-deployer" (include "quarterdeck.name" .)) -}}
 {{- end -}}
 
+{{/* Namespaces whose ModelDeployments the deployer writes, with commas between; empty: none. */}}
+{{- define "quarterdeck.deployerNamespaces" -}}
+{{- if .Values.deployer.kubernetes.enabled -}}
+{{- .Values.deployer.kubernetes.namespaces | default .Values.watchNamespaces | default (list .Release.Namespace) | uniq | join "," -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the operator may do with ModelDeployments and what it owns, wherever that is. */}}
 {{- define "quarterdeck.operatorRules" -}}
 - apiGroups: [quarterdeck.dev]

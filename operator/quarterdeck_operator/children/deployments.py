@@ -5,11 +5,10 @@ from __future__ import annotations
 from quarterdeck.plan import Role
 from quarterdeck.resources import Spec
 from quarterdeck_operator.names import Owner, labels, metadata, role_name, selector
+from quarterdeck_operator.pods import MIN_READY_SECONDS
 from quarterdeck_operator.template import bind
 from quarterdeck_operator.world import Object, Template
 
-MIN_READY_SECONDS = 3
-"""How long a new pod must have been ready before an old one goes: so long it may take until every machine routes to it."""
 _OLD_REPLICA_SETS = 2
 
 
