@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import cache
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from pydantic_core import CoreSchema, ErrorDetails, SchemaValidator, ValidationE
 
 from quarterdeck.column_rows import ColumnRows
 from quarterdeck.errors import InvalidInput, Malformed, TooLarge
+from quarterdeck.row_rules import MISFIT, WORDS, column_schema, row_schema, value_types
 from quarterdeck.schema import Feature, FeatureType, Row, Schema
 from quarterdeck_node.limits import DEFAULT, Limits
 from quarterdeck_node.quick_rows import QuickRow, QuickRows
@@ -26,58 +26,20 @@ from quarterdeck_node.quick_rows import QuickRow, QuickRows
 MAX_PROBLEMS = 10
 MAX_STRAY_NAMES = 10_000
 """Names beyond those of a thousand good rows up to which a document is still told what is wrong with it."""
-_INT64 = 2**63
-_FLOAT_DIGITS = 308
 _ARRAYS = {"float": "float64", "int": "int64", "boolean": "bool"}
-_MISFIT = "does not fit the schema"
 # Possessive, and an unfinished string reaches to the end of the document: whatever a caller sends, every byte is looked at once.
 # A pattern that gives up at the end instead would start again at the next quote, and need hours for 8 MiB of escaped ones.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
-_SAID = {
-    "missing": "is missing",
-    "extra_forbidden": "is not a feature of this model",
-    "finite_number": "must be a finite number",
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "less_than_equal": "must fit 64 bits",
-    "greater_than_equal": "must fit 64 bits",
-    "float_type": "must be a number",
-    "string_type": "must be a string",
-    "bool_type": "must be true or false",
-    "value_error": "must be an ISO 8601 date and time",
-    "dict_type": "must be an object of feature names and values",
-}
-
-
-def _iso(value: str) -> str:
-    datetime.fromisoformat(value)
-    return value
-
-
-def _column(feature: Feature, types: dict[FeatureType, CoreSchema]) -> CoreSchema:
-    kind = types[feature.type]
-    return core_schema.nullable_schema(kind) if feature.nullable else kind
 
 
 def _validators(schema: Schema, limits: Limits, short: bool) -> tuple[SchemaValidator, SchemaValidator]:
     """For one row, and for a list of them."""
-    types = _types(limits, short)
-    fields = {feature.name: core_schema.typed_dict_field(_column(feature, types)) for feature in schema.features}
-    row = core_schema.typed_dict_schema(fields, strict=True, extra_behavior="forbid")
+    row = row_schema(schema, _types(limits, short))
     return SchemaValidator(row), SchemaValidator(core_schema.list_schema(row, strict=True, max_length=limits.rows))
 
 
 def _types(limits: Limits, short: bool) -> dict[FeatureType, CoreSchema]:
-    """What a value of each type may be; `short`: only numbers that are too small to have too many digits."""
-    most = 10**limits.digits if short else 2 * _INT64
-    bound = float(most) if short and limits.digits < _FLOAT_DIGITS else None
-    return {
-        "float": core_schema.float_schema(strict=True, allow_inf_nan=False, gt=bound and -bound, lt=bound),
-        "int": core_schema.int_schema(strict=True, ge=max(-_INT64, 1 - most), le=min(_INT64, most) - 1),
-        "string": core_schema.str_schema(strict=True, max_length=limits.string),
-        "boolean": core_schema.bool_schema(strict=True),
-        "datetime": core_schema.no_info_after_validator_function(_iso, core_schema.str_schema(strict=True, max_length=64)),
-    }
+    return value_types(limits.string, limits.digits, short=short)
 
 
 class Binder:
@@ -101,7 +63,7 @@ class Binder:
         self._quick, self._quick_row = QuickRows(schema, limits), QuickRow(schema, limits)
         self._columns = {
             feature.name: tuple(
-                SchemaValidator(core_schema.list_schema(_column(feature, _types(limits, short)), strict=True))
+                SchemaValidator(core_schema.list_schema(column_schema(feature, _types(limits, short)), strict=True))
                 for short in (True, False)
             )
             for feature in schema.features
@@ -230,8 +192,8 @@ class Binder:
         missing = [name for name in self._columns if name not in columns]
         # An unknown column's name is the caller's own text: cut, so that an answer cannot be made huge by it.
         strays = [str(name)[:64] for name in columns if name not in self._columns]
-        problems = [{"row": 0, "column": name, "problem": _SAID["missing"]} for name in missing]
-        problems += [{"row": 0, "column": name, "problem": _SAID["extra_forbidden"]} for name in strays]
+        problems = [{"row": 0, "column": name, "problem": WORDS["missing"]} for name in missing]
+        problems += [{"row": 0, "column": name, "problem": WORDS["extra_forbidden"]} for name in strays]
         if problems:
             raise _not_fitting(problems[:MAX_PROBLEMS], len(problems))
 
@@ -257,7 +219,7 @@ class Binder:
             details = error.errors(include_url=False, include_input=False, include_context=False)
             said = self._said
             problems += [
-                {"row": int(detail["loc"][0]), "column": feature.name, "problem": said.get(detail["type"], _MISFIT)}
+                {"row": int(detail["loc"][0]), "column": feature.name, "problem": said.get(detail["type"], MISFIT)}
                 for detail in details
             ]
             return values
@@ -288,7 +250,7 @@ class Binder:
 
     @property
     def _said(self) -> dict[str, str]:
-        return {**_SAID, "string_too_long": f"must have at most {self._limits.string} characters"}
+        return {**WORDS, "string_too_long": f"must have at most {self._limits.string} characters"}
 
     def _refusal(self, error: ValidationError, many: bool) -> Malformed | InvalidInput | TooLarge:
         details = error.errors(include_url=False, include_input=False, include_context=False)
@@ -446,4 +408,4 @@ def _problems(details: list[ErrorDetails], many: bool, words: Mapping[str, str])
         row = int(place.pop(0)) if many and place else 0
         # An unknown column's name is the caller's own text: cut, so that an answer cannot be made huge by it.
         column = str(place[0])[:64] if place else ""
-        yield {"row": row, "column": column, "problem": words.get(detail["type"], _MISFIT)}
+        yield {"row": row, "column": column, "problem": words.get(detail["type"], MISFIT)}

@@ -11,14 +11,14 @@ import time
 from collections.abc import MutableMapping
 from typing import Any, NamedTuple
 
-from quarterdeck.errors import Overloaded, QuarterdeckError
+from quarterdeck.errors import Overloaded, QuarterdeckError, TooMany
 from quarterdeck_node.doors.call import Call, CallerGone, Door, Reply
 from quarterdeck_node.metrics import Outcome
 from quarterdeck_node.node import Node
 
 MAX_LEARNED = 1_024
-REASONS = {400: "format", 401: "auth", 403: "auth", 404: "unknown", 405: "unknown", 413: "size", 415: "type", 422: "schema"}
-"""What a rejection is counted as, by its HTTP status."""
+REASONS = {400: "format", 401: "auth", 403: "auth", 404: "unknown", 405: "unknown", 413: "size", 415: "type", 429: "rate"}
+"""What a rejection is counted as, by its HTTP status; any other 4xx is the schema's."""
 _ASKED = {401: (b"www-authenticate", b"Bearer"), 503: (b"retry-after", b"1")}
 """The header that tells what is asked of a caller, by HTTP status."""
 _log = logging.getLogger(__name__)
@@ -60,6 +60,8 @@ class Edge:
         except QuarterdeckError as error:
             outcome = _outcome(error)
             reply = door.refusal(error, call)
+            if isinstance(error, TooMany):
+                reply.headers += ((b"retry-after", b"%d" % error.seconds),)
             if outcome == "rejected":
                 node.metrics.rejection(REASONS.get(error.status, "schema"))
         # Nobody is there to answer; it is still a request that was received.

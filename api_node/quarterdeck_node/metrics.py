@@ -29,7 +29,7 @@ PROTOCOLS: tuple[Protocol, ...] = ("plain", "oip", "grpc", "v1", "mlflow", "data
 OUTCOMES: tuple[Outcome, ...] = ("ok", "rejected", "shed", "error", "cancelled")
 PHASES = ("parse", "predict", "record", "total")
 """`parse`: arrival to bound rows. `predict`: the model, and waiting for it. `record`: writing down. `total`: all of it."""
-REJECTIONS = ("schema", "format", "size", "type", "auth", "unknown")
+REJECTIONS = ("schema", "format", "size", "type", "auth", "unknown", "rate")
 # From half a millisecond, where compiled models answer, to the deadline of those that do not.
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)
 _FIRST = BUCKETS[0]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
 import secrets
 import time
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from quarterdeck.plan import DeploymentPlan, DeploymentReport, NodeReport, Plan,
 from quarterdeck.schema import Schema
 from quarterdeck_node.agent_client import Agent, HttpAgent
 from quarterdeck_node.auth import Keyring
+from quarterdeck_node.key_uses import KeyUses
 from quarterdeck_node.loading import Loader
 from quarterdeck_node.metrics import Metrics, State
 from quarterdeck_node.mirror import Mirror
@@ -25,6 +24,7 @@ from quarterdeck_node.resolving import Resolver
 from quarterdeck_node.runtimes.process import ModelProcess
 from quarterdeck_node.settings import Settings
 from quarterdeck_node.spool import Spool
+from quarterdeck_node.used import used
 
 RUNNING_SECONDS = 30.0
 BEAT_SECONDS = 0.5
@@ -45,6 +45,7 @@ class Node:
         self.boot = f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(4)}"
         self.plan: Plan | None = None
         self.keyring = Keyring()
+        self._uses = KeyUses()
         # Draining: the door closes when nobody comes any more. Leaving: nobody comes, and nobody shall be led here.
         self.draining = self.leaving = False
         # Requests being answered and bytes of bodies being received: doors count both and shed by them.
@@ -96,7 +97,8 @@ class Node:
     def apply(self, plan: Plan) -> None:
         """Take over a plan. Keys count from this moment, versions as soon as they are proven."""
         self.plan = plan
-        self.keyring = Keyring(plan.keyring)
+        # The meters go on: otherwise every plan would be a new allowance for every key.
+        self.keyring = Keyring(plan.keyring, plan.issuers, self.keyring.meters)
         if self._loader is not None:
             self._loader.apply(plan)
             self._resolver.apply(plan)
@@ -117,7 +119,7 @@ class Node:
 
     def report(self) -> NodeReport:
         """A snapshot for the plan server."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
+        rss, cpu = used({one.runtime.pid for one in self._residents() if isinstance(one.runtime, ModelProcess)})
         return NodeReport(
             node=self.settings.node,
             boot=self.boot,
@@ -130,8 +132,9 @@ class Node:
             spool_rows=self.spool.rows,
             spool_bytes=self.spool.bytes,
             spool_oldest_seconds=self.spool.oldest_age,
-            rss_bytes=_rss(),
-            cpu_seconds=usage.ru_utime + usage.ru_stime,
+            keys=self._uses.of(self.keyring.meters.values()),
+            rss_bytes=rss,
+            cpu_seconds=cpu,
         )
 
     def state(self) -> State:
@@ -208,9 +211,3 @@ class Node:
             mirroring=live.plan.mirror.version.digest if live and live.plan.mirror else None,
             mirror=self.mirror.report(plan.name),
         )
-
-
-def _rss() -> int:
-    """Resident bytes of this process."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

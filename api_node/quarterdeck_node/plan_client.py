@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 from pydantic import ValidationError
 
-from quarterdeck.plan import NodeReport, Plan
+from quarterdeck.plan import TELL, NodeReport, Plan
 from quarterdeck_node.settings import Settings
 
 WAIT_SECONDS = 30
@@ -25,6 +25,7 @@ MOUNTED_SECONDS = 5.0
 """Pause between looks at the mounted plan: with the minute or so by which a mounted file lags, a revoked key is gone in two."""
 PLAN = "plan.json"
 AUTHORITY = "ca.crt"
+REVOKED = "node-revoked"
 _PAUSE_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
@@ -134,6 +135,8 @@ class PlanClient:
         self._apply = apply
         self._report = report
         self._sequence = -1
+        self._taken: Plan | None = None
+        self._asked = False
         self._unwritten: Plan | None = None
         self._writing = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -170,8 +173,19 @@ class PlanClient:
             return False
         self._apply(plan)
         # After it: a plan that could not be applied is asked for again, not passed over until the next decision.
-        self._sequence = plan.sequence
+        self._sequence, self._taken = plan.sequence, plan
         return True
+
+    def _leave(self) -> None:
+        """This node was sent away: it answers nobody any more, and says so in its stored plan too."""
+        before = self._taken
+        if before is None or not (before.deployments or before.keyring):
+            return
+        # The store stays: records of what was answered until now are still shipped.
+        empty = Plan(node=before.node, sequence=before.sequence, store=before.store)
+        self._apply(empty)
+        self._taken = self._unwritten = empty
+        _log.warning("this node was revoked: it serves nothing any more; let it join again with a new token")
 
     def _look(self) -> None:
         """Take the mounted plan where it is newer than what is known."""
@@ -204,6 +218,7 @@ class PlanClient:
             # Whatever it was: a node that no longer asks would serve its old plan for ever and say nothing.
             except Exception as error:
                 self._say(_why(error))
+                await self._keep()
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     def _say(self, trouble: str) -> None:
@@ -236,7 +251,7 @@ class PlanClient:
         answer = await client.get(f"/plans/{self._plan}", params=query, headers=self._headers())
         if answer.status_code == 204:
             return None
-        answer.raise_for_status()
+        self._check(answer)
         return Plan.model_validate_json(answer.content)
 
     async def _reports(self) -> None:
@@ -251,16 +266,27 @@ class PlanClient:
 
     async def _send(self) -> None:
         try:
-            body = self._report().model_dump_json()
+            told = self._taken.told() if self._asked and self._taken else []
+            body = self._report().model_copy(update={"told": told}).model_dump_json()
             headers = {**self._headers(), "content-type": "application/json"}
             client = await self._connection.client()
             # The newest report replaces all before, so a lost one is never sent again.
             answer = await client.post(f"/nodes/{self._node}/report", content=body, headers=headers, timeout=5.0)
-            answer.raise_for_status()
+            self._check(answer)
+            # A deployer whose database was restored from a backup may know less than this node.
+            asked, self._asked = self._asked, TELL in answer.headers
+            if self._asked and not asked:
+                self._changed.set()
         # As above: reports must go on, or the deployer believes that this node is dead.
         except Exception as error:
             _log.debug("a report was not taken: %s", _why(error))
             await asyncio.sleep(_PAUSE_SECONDS / 4)
+
+    def _check(self, answer: httpx.Response) -> None:
+        # Any other refusal may be a mistake of the server's, which must not end what serves; this one is somebody's will.
+        if answer.status_code == 401 and _code(answer) == REVOKED:
+            self._leave()
+        answer.raise_for_status()
 
     def _headers(self) -> dict[str, str]:
         """Read anew each time: a token that was rotated needs no restart."""
@@ -287,6 +313,14 @@ def _state(path: Path | None) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return (found.st_ino, found.st_mtime_ns, found.st_size) if found else None
+
+
+def _code(answer: httpx.Response) -> str:
+    """The code of a problem document; empty where it is something else."""
+    try:
+        return str(answer.json()["code"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _why(error: Exception) -> str:

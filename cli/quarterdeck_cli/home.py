@@ -43,11 +43,11 @@ class Note:
 
 
 class Home:
-    """One local system's folder. Everything that is written here appears whole, by rename."""
+    """The folder of one supervisor, `inside` another one. Everything that is written here appears whole, by rename."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, inside: str = HOME) -> None:
         self.place = place.resolve()
-        self.folder = self.place / HOME
+        self.folder = self.place / inside
         self._lock = -1
         self._made = False
 
@@ -125,7 +125,7 @@ class Home:
 
     def write_note(self, note: Note) -> None:
         """Replace the note."""
-        self._write(STATE, json.dumps(note.document(), indent=1).encode())
+        self.write(STATE, json.dumps(note.document(), indent=1).encode())
 
     def forget_note(self) -> None:
         """Remove the note: nothing runs here any more."""
@@ -140,7 +140,7 @@ class Home:
             path = self.folder / name
             # Kept from start to start: consoles, scripts and nodes hold them.
             if not path.exists():
-                self._write(name, secrets.token_urlsafe(32).encode())
+                self.write(name, secrets.token_urlsafe(32).encode())
             tokens[name] = path.read_text().strip()
         return tokens
 
@@ -153,7 +153,8 @@ class Home:
         """The log file of one child."""
         return self.folder / "logs" / f"{name}.log"
 
-    def _write(self, name: str, data: bytes) -> None:
+    def write(self, name: str, data: bytes) -> None:
+        """Replace a file, readable by nobody else, whole or not at all."""
         fresh = self.folder / f"{name}.new"
         # Born with 0600: a token is never readable by others, not even for a moment.
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -13,19 +13,50 @@ from typer._completion_classes import completion_init
 
 from quarterdeck.errors import QuarterdeckError
 from quarterdeck_cli import errors, output
-from quarterdeck_cli.commands import answers, audit, challenger, completion, deployments, keys, local, models, packages
+from quarterdeck_cli.commands import (
+    actions,
+    answers,
+    audit,
+    backup,
+    challenger,
+    completion,
+    deployments,
+    infrastructures,
+    keys,
+    local,
+    mlflow,
+    models,
+    nodes,
+    packages,
+    people,
+    projects,
+    promotions,
+    scenarios,
+    stages,
+)
 
 app = typer.Typer(name="quarterdeck", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-for single in (local, deployments, answers, completion):
+for single in (local, backup, deployments, promotions, answers, completion):
     app.registered_commands += single.app.registered_commands
+app.registered_commands += people.tokens.registered_commands
+packages.app.registered_commands += mlflow.app.registered_commands
 GROUPS = {
     "package": packages.app,
     "model": models.app,
     "challenger": challenger.app,
+    "infrastructure": infrastructures.app,
+    "node": nodes.app,
     "keys": keys.app,
+    "project": projects.app,
+    "people": people.app,
+    "issuer": people.issuer,
     "predictions": answers.predictions,
     "feedback": answers.feedback,
+    "actions": actions.app,
     "audit": audit.app,
+    "stage": stages.app,
+    "promotion": promotions.promotion,
+    "scenario": scenarios.app,
 }
 for title, group in GROUPS.items():
     app.add_typer(group, name=title)

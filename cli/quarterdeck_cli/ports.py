@@ -11,6 +11,7 @@ from quarterdeck_cli import processes
 from quarterdeck_cli.errors import NotStarted
 
 HOST = "127.0.0.1"
+EVERY_HOST = ("0.0.0.0", "::")
 # The last one from which three in a row still exist.
 HIGHEST = 65533
 
@@ -42,12 +43,21 @@ def choose(port: int) -> Ports:
         return Ports(*(each.getsockname()[1] for each in taken))
 
 
-def _bound(port: int) -> socket.socket:
-    taken = socket.socket()
+def require_free(host: str, port: int) -> None:
+    """Refuse a port that somebody listens on already, or that this machine does not give.
+
+    Raises:
+        NotStarted: as `choose`.
+    """
+    _bound(port, host).close()
+
+
+def _bound(port: int, host: str = HOST) -> socket.socket:
+    taken = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     # As the servers do: a port in TIME_WAIT is free, one that somebody listens on is not.
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        taken.bind((HOST, port))
+        taken.bind((host, port))
         # Two sockets may share a port until one of them listens.
         taken.listen()
     except OSError as error:

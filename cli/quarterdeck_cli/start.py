@@ -35,7 +35,7 @@ def up(home: Home, wanted: Wanted, told: Told, ready: Callable[[Note], None]) ->
     home.take()
     undo = True
     try:
-        _clear_leftovers(home)
+        clear_leftovers(home)
         chosen = ports.choose(wanted.port)
         store = _store(home, wanted.store)
         tokens = home.prepare()
@@ -49,7 +49,7 @@ def up(home: Home, wanted: Wanted, told: Told, ready: Callable[[Note], None]) ->
         home.release(undo=undo)
 
 
-def _clear_leftovers(home: Home) -> None:
+def clear_leftovers(home: Home) -> None:
     """End what a killed supervisor left, by pid and start time together: a pid alone may be somebody else's by now."""
     note = home.note()
     if note is None:

@@ -24,7 +24,7 @@ from quarterdeck.frames import rows_of
 from quarterdeck.infer import features_of, is_booster, schema_of
 from quarterdeck.manifest import FileEntry, Form, GoldenRow, Manifest, Scenario, Trust
 from quarterdeck.plan import VersionRef
-from quarterdeck.schema import Label, Prediction, Schema
+from quarterdeck.schema import Feature, Label, Prediction, Schema
 from quarterdeck.sources import SOURCE_FILE, hyperparameters, plain, source_text
 from quarterdeck.storage import Storage
 
@@ -89,6 +89,7 @@ def package(
     run: str = "",
     parent: str | None = None,
     commit: str = "",
+    recipe: str | None = None,
     producer: str = "",
     source: str = "",
     include_data: bool = False,
@@ -99,7 +100,8 @@ def package(
     Args:
         model: a fitted scikit-learn or LightGBM estimator, a Pipeline, or a LightGBM Booster.
         X: training rows, a DataFrame or an array: names, types, categories and ranges of the features are read off it.
-        y: training target, one value per row.
+        y: training target, one value per row. None: `X` holds a few examples only, from which neither metrics nor a baseline nor
+            ranges can be taken.
         name: the model's name: lower-case letters, digits and dashes.
         description: one sentence for lists.
         target: name of the predicted column; the name of `y` where it has one.
@@ -118,6 +120,7 @@ def package(
         run: the training run's name.
         parent: digest of the version that this one was made from.
         commit: commit of the code that trained it.
+        recipe: what trained it from the data: a program or a recipe, by name or digest.
         producer: who or what built it.
         source: where the data comes from.
         include_data: keep the rows themselves, as Parquet; otherwise their digest and shape.
@@ -140,10 +143,11 @@ def package(
         "run": run,
         "parent": parent,
         "commit": commit,
+        "recipe": recipe,
         "producer": producer,
         "scenarios": [dict(scenario) for scenario in scenarios],
         "search_space": plain(dict(search_space or {})),
-        "training": summary(given.training, source),
+        "training": summary(given.training, source) if given.training.labels else None,
         "validation": summary(given.judged, source) if validation else None,
     }
     asked = original(model, schema, given.training, given.judged, given.container)
@@ -206,7 +210,15 @@ def _schema(
     # Validation data may miss what training data always had: then null is a legal value too.
     missing = given.judged.frame.isna().any()
     features = features_of(given.training.frame, {*nullable, *missing.index[missing]}, descriptions or {})
+    if given.training.labels is None:
+        features = [_as_example(feature, given.training.frame[feature.name]) for feature in features]
     return schema_of(given.model, target, features, classes, positive)
+
+
+def _as_example(feature: Feature, series: Any) -> Feature:
+    # What a handful of rows happens to hold says nothing of the training data; a category column's own list does.
+    kept = feature.categories if isinstance(series.dtype, pd.CategoricalDtype) else None
+    return feature.model_copy(update={"minimum": None, "maximum": None, "categories": kept})
 
 
 def _compiled(given: _Given, asked: Original, words: dict[str, Any], extras: _Extras) -> tuple[BuiltPackage | None, str]:
@@ -231,11 +243,13 @@ def _built(
     """The package of one form, proven; raises `PackageRefused` or `ModelFailed` where it does not answer as the original."""
     model, judged, schema = given.model, given.judged, asked.schema
     needed = libraries(model, form, files)
-    files[BASELINE_FILE] = baseline(schema, rows_of(judged.frame), asked.judged, judged.kind)
     files[SOURCE_FILE] = source_text(model).encode()
+    measured: dict[str, float] = {}
+    if judged.labels is not None:
+        files[BASELINE_FILE] = baseline(schema, rows_of(judged.frame), asked.judged, judged.kind)
+        measured = {f"{judged.kind}_{key}": value for key, value in measure(schema, judged.labels, asked.judged).items()}
     if extras.include_data:
         files.update(parquet(given.training, schema.target) | parquet(judged, schema.target))
-    measured = {f"{judged.kind}_{key}": value for key, value in measure(schema, judged.labels, asked.judged).items()}
     draft = _draft(
         {
             **words,

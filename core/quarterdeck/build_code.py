@@ -83,7 +83,7 @@ def package_code(
         scenarios: named tests, run by `quarterdeck package test`.
         seconds: deadline of loading the code, and of each question to it.
         words: further members of the manifest, as `quarterdeck.build.package` takes them: `description`, `card`, `run`,
-            `parent`, `commit`, `producer`.
+            `parent`, `commit`, `recipe`, `producer`.
 
     Raises:
         InvalidInput: a file, the data or an argument does not fit; names it.
@@ -156,7 +156,7 @@ def _proven(
     schema = first.data_schema
     with tempfile.TemporaryDirectory() as temporary:
         written = package_files.write(first, files, Path(temporary) / "first")
-        with ProcessModel(written, first, seconds=seconds) as model:
+        with ProcessModel(written, first, allow_code=True, seconds=seconds) as model:
             answers = model.predict(judged.rows)
             golden = golden_rows(schema, judged.rows, model)
         measured = {} if judged.labels is None else measure(schema, judged.labels, answers)
@@ -164,7 +164,7 @@ def _proven(
         figures = {**{f"training_{key}": value for key, value in measured.items()}, **metrics}
         whole = _manifest({**document, "metrics": figures, "golden": golden}, files)
         written = package_files.write(whole, files, Path(temporary) / "second")
-        with ProcessModel(written, whole, seconds=seconds) as model:
+        with ProcessModel(written, whole, allow_code=True, seconds=seconds) as model:
             verify.check_golden(whole, model)
     return BuiltPackage(whole, files)
 

@@ -21,11 +21,11 @@ from quarterdeck.schema import Label
 
 @dataclass(frozen=True)
 class Data:
-    """Rows with their target, and which data it is."""
+    """Rows with their target, and which data it is; without `labels` they are mere examples of what the model takes."""
 
     kind: Literal["training", "validation"]
     frame: pd.DataFrame
-    labels: list[Label]
+    labels: list[Label] | None
 
     def part(self, rows: int) -> pd.DataFrame:
         """At most `rows` rows, evenly spread."""
@@ -33,9 +33,9 @@ class Data:
 
 
 def labelled(kind: Literal["training", "validation"], X: Any, y: Any, names: Sequence[str]) -> Data:
-    """Rows and targets of one kind; `InvalidInput` where they do not belong together."""
-    frame, labels = frame_from(X, names), labels_of(y)
-    if len(frame) != len(labels):
+    """Rows and targets of one kind, without `y` mere examples; `InvalidInput` where they do not belong together."""
+    frame, labels = frame_from(X, names), None if y is None else labels_of(y)
+    if labels is not None and len(frame) != len(labels):
         detail = f"The {kind} data has {len(frame)} rows and {len(labels)} targets."
         raise InvalidInput(detail, kind="data", name="y", hint="Give one target for each row.")
     return Data(kind, frame, labels)
@@ -119,10 +119,10 @@ def table(path: Path, target: str, model: Any) -> tuple[pd.DataFrame, Any]:
     fitted = model.feature_name() if is_booster(model) else getattr(model, "feature_names_in_", None)
     known = [str(name) for name in fitted] if fitted is not None else []
     features = known if known and set(known) <= set(frame.columns) else [name for name in frame.columns if name != target]
-    return _with_categories(frame[features], model), frame[target]
+    return with_categories(frame[features], model), frame[target]
 
 
-def _with_categories(frame: pd.DataFrame, model: Any) -> pd.DataFrame:
+def with_categories(frame: pd.DataFrame, model: Any) -> pd.DataFrame:
     """Text columns as the categories that a LightGBM model was trained on, which most files cannot hold."""
     # Without them LightGBM refuses the column, and categories made anew would have other codes.
     booster = model if is_booster(model) else model.booster_ if is_lightgbm(model) else None

@@ -9,6 +9,7 @@
     ├── Conflict                409 conflict             the thing changed meanwhile, or exists already
     ├── TooLarge                413 too-large
     ├── Unsupported             415 unsupported          a media type or a feature that is not spoken here
+    ├── TooMany                 429 rate-limited         a key's own limit; comes with Retry-After
     ├── Overloaded              503 overloaded           shed before work; comes with Retry-After
     ├── NotReady                503 not-ready
     ├── PackageRefused          422 (reason codes)       tampered, foreign environment, golden mismatch …: never loaded
@@ -132,6 +133,21 @@ class Unsupported(QuarterdeckError):
 
     status = 415
     default_code = "unsupported"
+
+
+class TooMany(QuarterdeckError):
+    """More requests than a key's limit allows; the same request is welcome after `Retry-After`.
+
+    Args:
+        seconds: whole seconds until the next request is let in; at least 1.
+    """
+
+    status = 429
+    default_code = "rate-limited"
+
+    def __init__(self, detail: str, *, seconds: int = 1, **named: Any) -> None:
+        super().__init__(detail, **named)
+        self.seconds = seconds
 
 
 class Overloaded(QuarterdeckError):

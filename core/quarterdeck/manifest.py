@@ -113,10 +113,11 @@ class Manifest(Frozen):
     accelerated: Proof | None = Field(None, description="Proof of the graph for GPUs, where there is one: its own tolerance.")
     card: str = Field("", description="Model card, Markdown.")
     description: str = ""
-    run: str = ""
-    parent: Digest | None = None
-    commit: str = ""
-    producer: str = ""
+    run: str = Field("", description="The training run that this version is a candidate of.")
+    parent: Digest | None = Field(None, description="The version that this one was made from.")
+    commit: str = Field("", description="Of the code that trained it.")
+    recipe: str | None = Field(None, description="What trained it from the data: a program or a recipe, by name or digest.")
+    producer: str = Field("", description="Who or what built it.")
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

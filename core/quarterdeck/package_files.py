@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from quarterdeck import forms, verify
-from quarterdeck.errors import Conflict, InvalidInput, ModelFailed, NotFound, StorageError
+from quarterdeck.errors import Conflict, InvalidInput, ModelFailed, NotFound, PackageRefused, StorageError
 from quarterdeck.manifest import MANIFEST, Manifest, Scenario, digest_of
 from quarterdeck.model import Model
 from quarterdeck.plan import VersionRef
 from quarterdeck.records import Answer
 from quarterdeck.storage import Storage
 from quarterdeck.storage.keys import blob_key, manifest_key, versions_prefix
+
+_TOMBSTONE = b'{"deleted":true}'
 
 
 @dataclass(frozen=True)
@@ -137,15 +140,30 @@ def push(folder: Path, storage: Storage, version: int | None = None) -> VersionR
     manifest = read(folder)
     # What is pushed is what was proven: a folder that was edited since is refused here, not at the nodes.
     verify.check_files(manifest, folder)
+    _send(manifest, folder, storage)
+    ref = claim(manifest, storage, version)
+    # Whoever deletes another version looks which files are still needed: until now nobody could see that these are.
+    _send(manifest, folder, storage)
+    return ref
+
+
+def claim(manifest: Manifest, storage: Storage, version: int | None = None) -> VersionRef:
+    """Win a number for a manifest whose files lie in the store, by a conditional write.
+
+    Args:
+        manifest: of the package.
+        storage: that holds its files.
+        version: the number it must get; the next free one where None, or the newest where that is this very package.
+
+    Raises:
+        Conflict: `version` is taken by another package.
+        StorageError: the store cannot be used.
+    """
     # Only the newest is compared: publishing an older package again is a wish to have it on top.
     taken = versions(storage, manifest.model)
     wanted = version if version is not None else (taken[-1] if taken else None)
     if wanted in taken and _holds(storage, manifest, wanted):
         return _ref(manifest, wanted)
-    for entry in manifest.files:
-        # Blobs are named by their content, so one of the right size is the one from an earlier push.
-        if storage.size(blob_key(entry.sha256)) != entry.size:
-            storage.put(blob_key(entry.sha256), folder / entry.path)
     number = version if version is not None else (taken[-1] if taken else 0) + 1
     # Somebody else may win the number between the listing and the write; then the next one is tried, unless the winner
     # published these very bytes: two jobs that push one build get one version.
@@ -163,6 +181,27 @@ def push(folder: Path, storage: Storage, version: int | None = None) -> VersionR
     return _ref(manifest, number)
 
 
+def missing(manifest: Manifest, storage: Storage) -> list[str]:
+    """Files that the store does not have, by their SHA-256, each once."""
+    sizes = {entry.sha256: entry.size for entry in manifest.files}
+    return [sha256 for sha256, size in sorted(sizes.items()) if storage.size(blob_key(sha256)) != size]
+
+
+def retire(storage: Storage, manifest: Manifest, version: int) -> None:
+    """Put a tombstone in the place of a version's manifest: the number stays taken, and nobody can fetch it any more."""
+    storage.put(manifest_key(manifest.model, version), _TOMBSTONE)
+
+
+def strangers(storage: Storage, known: Collection[tuple[str, int]]) -> Iterator[Manifest]:
+    """The manifests of a store but for those that are known by model and version, tombstones and what is no manifest."""
+    pattern = re.compile(rf"models/([^/]+)/([1-9][0-9]*)/{re.escape(MANIFEST)}")
+    for key in storage.list("models/"):
+        match = pattern.fullmatch(key)
+        if match and (match.group(1), int(match.group(2))) not in known:
+            with suppress(PackageRefused):
+                yield Manifest.parse(storage.get(key))
+
+
 def versions(storage: Storage, model: str) -> list[int]:
     """The version numbers of a model in a store, ascending; empty where there is none."""
     # Other keys under the prefix are not versions, whoever put them there.
@@ -175,13 +214,13 @@ def pull(storage: Storage, model: str, version: int, folder: Path) -> Manifest:
     """Fetch one version into a folder of its own and verify it.
 
     Raises:
-        NotFound: the store has no such version.
+        NotFound: the store has no such version; ``version-deleted``.
         PackageRefused: what was fetched is not what was published.
         Conflict: the folder holds something else.
         StorageError: the store cannot be used.
     """
     try:
-        manifest = Manifest.parse(storage.get(manifest_key(model, version)))
+        manifest = _published(storage, model, version)
     except StorageError as error:
         if error.code != "not-found":
             raise
@@ -212,6 +251,26 @@ def pull(storage: Storage, model: str, version: int, folder: Path) -> Manifest:
     # The manifest comes last: a folder that has one is complete.
     (folder / MANIFEST).write_bytes(manifest.canonical())
     return manifest
+
+
+def _send(manifest: Manifest, folder: Path, storage: Storage) -> None:
+    for entry in manifest.files:
+        # Blobs are named by their content, so one of the right size is the one from an earlier push.
+        if storage.size(blob_key(entry.sha256)) != entry.size:
+            storage.put(blob_key(entry.sha256), folder / entry.path)
+
+
+def _published(storage: Storage, model: str, version: int) -> Manifest:
+    raw = storage.get(manifest_key(model, version))
+    if raw == _TOMBSTONE:
+        raise NotFound(
+            f"{model} v{version} was deleted; its files are gone.",
+            code="version-deleted",
+            kind="version",
+            name=f"{model} v{version}",
+            hint="Fetch another version.",
+        )
+    return Manifest.parse(raw)
 
 
 def _holds(storage: Storage, manifest: Manifest, version: int) -> bool:

@@ -58,6 +58,7 @@ OWN_VARIABLES = (
     "QUARTERDECK_PLAN_FOLDER",
     "QUARTERDECK_NODE_TOKEN_FILE",
     "QUARTERDECK_DRAIN_SECONDS",
+    "QUARTERDECK_LEAVE_SECONDS",
 )
 """Variables of the serving container that the operator sets, and that nobody else may."""
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"

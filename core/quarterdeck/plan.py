@@ -10,6 +10,8 @@ from quarterdeck.manifest import Digest
 from quarterdeck.schema import Frozen, Name
 
 PLAN_SCHEMA: Literal[1] = 1
+TELL = "quarterdeck-tell"
+"""Header of the answer to a report: `plan` asks the node to say in the next one what it was told."""
 Role = Literal["main", "challenger"]
 AccessMode = Literal["public", "instance", "project"]
 RecordMode = Literal["spooled", "off"]
@@ -53,6 +55,16 @@ class Key(Frozen):
     project: str = Field(description="The project it opens; `*` for an instance-wide key.")
     scopes: list[Literal["predict", "feedback", "read", "mirror"]]
     expires: float | None = Field(None, description="Unix seconds, UTC.")
+    rate: Annotated[float, Field(gt=0)] | None = Field(None, description="Requests per second at each node; None: no limit.")
+    burst: Annotated[int, Field(ge=1)] = Field(1, description="Requests that may come at once before the rate counts.")
+
+
+class TokenIssuer(Frozen):
+    """Who signs short-lived tokens of people: nodes check them by the public keys alone, without asking anybody."""
+
+    issuer: str = Field(description="The tokens' `iss`.")
+    audience: str = Field(description="The tokens' `aud`.")
+    keys: list[dict[str, str]] = Field(description="Public Ed25519 keys as JWKs; the newest first.")
 
 
 class VersionName(Frozen):
@@ -95,14 +107,23 @@ class Plan(Frozen):
     node: Name
     sequence: int = Field(description="Rises with every change; a node ignores a plan that is older than its own.")
     store: str = Field(description="URL of the package and record store.")
+    namespace: str = Field("", description="Of the cluster; empty: of no cluster. Record files carry it.")
     deployments: list[DeploymentPlan] = Field(default_factory=list)
     # The whole keyring with every plan: a revoked key is gone when the plan is, and no node keeps a list of its own.
     keyring: list[Key] = Field(default_factory=list)
+    issuers: list[TokenIssuer] = Field(default_factory=list, description="Whose people may ask with tokens instead of keys.")
 
     def content(self) -> bytes:
         """Everything but the number, as JSON: plans with equal content ask for the same."""
         # Field order is fixed by the class and lists are sorted by their makers, so equal content gives equal bytes.
         return self.model_copy(update={"sequence": 0}).model_dump_json().encode()
+
+    def told(self) -> list[DeploymentPlan]:
+        """What it says of each deployment, without the mirrors' tokens: for a deployer that has forgotten it."""
+        return [
+            one.model_copy(update={"mirror": one.mirror.model_copy(update={"token": ""})}) if one.mirror else one
+            for one in self.deployments
+        ]
 
 
 class VersionReport(Frozen):
@@ -168,6 +189,14 @@ class DeploymentReport(Frozen):
     mirror: MirrorReport = MirrorReport()
 
 
+class KeyUse(Frozen):
+    """How often a key was let in at one node in this boot, and when last: coarse, renewed every 30 seconds at most."""
+
+    id: str
+    requests: int
+    last: float = Field(description="Unix seconds.")
+
+
 class NodeReport(Frozen):
     """A snapshot of a node, sent on every change and every two seconds; it replaces the one before."""
 
@@ -182,5 +211,9 @@ class NodeReport(Frozen):
     spool_rows: int = 0
     spool_bytes: int = 0
     spool_oldest_seconds: float = 0.0
+    keys: list[KeyUse] = Field(default_factory=list)
     rss_bytes: int = 0
     cpu_seconds: float = 0.0
+    told: list[DeploymentPlan] = Field(
+        default_factory=list, description="What its plan says, without tokens; only after the deployer has asked for it."
+    )

@@ -1,11 +1,12 @@
 """Prediction records at rest: Parquet files under names that repeat when a delivery is repeated, and how to read them.
 
-    records/<deployment>/main/dt=YYYY-MM-DD/hh=HH/<boot>-<first>-<last>-<digest8>.parquet
-    records/<deployment>/challenger/dt=YYYY-MM-DD/hh=HH/<boot>-<first>-<last>-<digest8>.parquet
+    records/<data set>/main/dt=YYYY-MM-DD/hh=HH/<boot>-<first>-<last>-<digest8>.parquet
+    records/<data set>/challenger/dt=YYYY-MM-DD/hh=HH/<boot>-<first>-<last>-<digest8>.parquet
 
-One row per predicted row. A file holds one version, so its `features` column is a struct typed by that version's schema; where
-the schema is not known, or a value does not fit it, `features_json` holds the row as it came. Delivery is at least once: readers
-keep one row per `row_id`. Hours are UTC and those of the record, not of its delivery.
+A data set is called as its deployment, `<deployment>`; in a cluster, where namespaces may have deployments of one name,
+`<namespace>.<deployment>`. One row per predicted row. A file holds one version, so its `features` column is a struct typed by
+that version's schema; where the schema is not known, or a value does not fit it, `features_json` holds the row as it came.
+Delivery is at least once: readers keep one row per `row_id`. Hours are UTC and those of the record, not of its delivery.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from quarterdeck.errors import StorageError
 from quarterdeck.records import Frame, MainRecord, row_id
 from quarterdeck.schema import Feature, Label, Row, Scalar, Schema
 from quarterdeck.storage import Storage
-from quarterdeck.storage.keys import records_prefix
+from quarterdeck.storage.keys import dataset_name, records_prefix
 
 Kind = Literal["main", "challenger"]
 SUFFIX = ".parquet"
@@ -90,13 +91,16 @@ class _Piece(NamedTuple):
     table: pa.Table
 
 
-def files(frames: Iterable[Frame], boot: str, schema_of: Callable[[str], Schema | None]) -> Iterator[RecordFile]:
+def files(
+    frames: Iterable[Frame], boot: str, schema_of: Callable[[str], Schema | None], namespace: str = ""
+) -> Iterator[RecordFile]:
     """The Parquet files of one segment of a spool; the same frames always give the same keys.
 
     Args:
         frames: in the order of the spool.
         boot: the boot that wrote them.
         schema_of: digest → schema of that version, None where it is not known.
+        namespace: of the cluster that the node runs in; empty: of none.
     """
     pieces: dict[_Group, list[_Piece]] = defaultdict(list)
     left = iter(frames)
@@ -107,7 +111,7 @@ def files(frames: Iterable[Frame], boot: str, schema_of: Callable[[str], Schema 
             pieces[group].append(_Piece(members[0].sequence, members[-1].sequence, table))
     for group, made in pieces.items():
         hour = datetime.fromtimestamp(group.hour * 3600, UTC)
-        prefix = f"{records_prefix(group.deployment, group.kind)}{hour:dt=%Y-%m-%d/hh=%H}/"
+        prefix = f"{records_prefix(dataset_name(group.deployment, namespace), group.kind)}{hour:dt=%Y-%m-%d/hh=%H}/"
         # Where only some rows fit the schema, these are a file of their own beside those that do not.
         for _, alike in groupby(made, key=lambda piece: piece.table.schema):
             together = list(alike)
@@ -183,19 +187,19 @@ def parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def keys(storage: Storage, deployment: str, kind: Kind, since: datetime | None = None) -> list[str]:
-    """Keys of the record files of a deployment, sorted; with `since` only those of its hour and later ones.
+def keys(storage: Storage, dataset: str, kind: Kind, since: datetime | None = None) -> list[str]:
+    """Keys of the record files of a data set, sorted; with `since` only those of its hour and later ones.
 
     Raises:
         StorageError: the store's own.
     """
-    prefix = records_prefix(deployment, kind)
+    prefix = records_prefix(dataset, kind)
     # Partitions sort as text in the order of time, so whole hours are left out without opening a file.
     start = prefix + f"{since.astimezone(UTC):dt=%Y-%m-%d/hh=%H}" if since else prefix
     return [key for key in storage.list(prefix) if key >= start and key.endswith(SUFFIX)]
 
 
-def read_main(storage: Storage, deployment: str, since: datetime | None = None) -> pa.Table:
+def read_main(storage: Storage, dataset: str, since: datetime | None = None) -> pa.Table:
     """Every row that main answered, once each, in the order of time.
 
     Where all files agree on the features' types there is a column `features` (struct), else `features_json` (text); a mixture
@@ -203,13 +207,13 @@ def read_main(storage: Storage, deployment: str, since: datetime | None = None) 
 
     Args:
         storage: the record store.
-        deployment: its name.
+        dataset: `<deployment>`, or in a cluster `<namespace>.<deployment>`.
         since: rows before this moment are left out.
 
     Raises:
         StorageError: the store's own.
     """
-    tables = _tables(storage, deployment, "main", since) or [MAIN_COLUMNS.empty_table()]
+    tables = _tables(storage, dataset, "main", since) or [MAIN_COLUMNS.empty_table()]
     if any("features_json" in table.column_names for table in tables):
         tables = [_as_json(table) for table in tables]
     try:
@@ -220,18 +224,18 @@ def read_main(storage: Storage, deployment: str, since: datetime | None = None) 
     return _ordered(table, since)
 
 
-def read_challenger(storage: Storage, deployment: str, since: datetime | None = None) -> pa.Table:
+def read_challenger(storage: Storage, dataset: str, since: datetime | None = None) -> pa.Table:
     """What became of every mirrored row, once each, in the order of time: `CHALLENGER_COLUMNS`.
 
     Args:
         storage: the record store.
-        deployment: its name.
+        dataset: `<deployment>`, or in a cluster `<namespace>.<deployment>`.
         since: rows before this moment are left out.
 
     Raises:
         StorageError: the store's own.
     """
-    tables = _tables(storage, deployment, "challenger", since)
+    tables = _tables(storage, dataset, "challenger", since)
     return _ordered(pa.concat_tables([CHALLENGER_COLUMNS.empty_table(), *tables]), since)
 
 
@@ -333,7 +337,7 @@ def _text(value: str) -> str:
     return value.encode("utf-8", "replace").decode()
 
 
-def _tables(storage: Storage, deployment: str, kind: Kind, since: datetime | None) -> list[pa.Table]:
+def _tables(storage: Storage, dataset: str, kind: Kind, since: datetime | None) -> list[pa.Table]:
     def read(key: str) -> pa.Table:
         try:
             return pq.read_table(pa.BufferReader(storage.get(key)))
@@ -349,7 +353,7 @@ def _tables(storage: Storage, deployment: str, kind: Kind, since: datetime | Non
             ) from error
 
     with ThreadPoolExecutor(_READERS, thread_name_prefix="records") as pool:
-        return list(pool.map(read, keys(storage, deployment, kind, since)))
+        return list(pool.map(read, keys(storage, dataset, kind, since)))
 
 
 def _as_json(table: pa.Table) -> pa.Table:

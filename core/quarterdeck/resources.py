@@ -93,11 +93,18 @@ class Spec(Camel):
     model: MainRef = Field(description="The version that answers: by number, by digest, or by both, which then must agree.")
     challenger: ChallengerRef | None = Field(None, description="Which version gets copies of the traffic, in nodes of its own.")
     project: Name = Field("default", description="Project that it belongs to; `project` keys open what is in theirs.")
+    stage: Name | None = Field(None, description="Stage that it lives in, for good; the deployer's choice where it is left out.")
+    service: Name | None = Field(
+        None, description="What callers know it as together with others, over all stages; its own name where left out."
+    )
     description: str = Field("", max_length=2_000, description="What it is for, in a sentence.")
     access: AccessMode = Field("instance", description="Who may predict: `public`, or holders of an `instance` or `project` key.")
     records: RecordMode = Field("spooled", description="Whether rows and answers are written down; `off`: they are not.")
     running: StrictBool = Field(True, description="`false` stops all nodes and keeps everything else.")
     pin: Pin | None = Field(None, description="Overrides `model` while it is set, for rollbacks of files that others own.")
+    attempt: Annotated[int, Field(strict=True, ge=0)] = Field(
+        0, description="Raise it to try again what nodes have refused, or what was taken back by itself."
+    )
     rollback: Rollback = Field(Rollback(), description="When a new version is taken back without asking.")
     progress_seconds: Annotated[int, Field(strict=True, ge=10, le=86_400)] = Field(
         600, description="How long a version may take to be ready."

@@ -156,10 +156,10 @@ def _rest(record: Record) -> Record:
 
 
 def _pair(spec: Spec, record: Record, challenger: World) -> Record:
-    """Main mirrors to a challenger only once every challenger node has it proven."""
+    """Main mirrors to a challenger only once every challenger node has it proven, and its address leads to one."""
     if spec.challenger is None:
         return record.model_copy(update={"challenger": None})
-    if same(spec.challenger, record.challenger) or challenger.proven(spec.challenger):
+    if same(spec.challenger, record.challenger) or (spec.reachable and challenger.proven(spec.challenger)):
         return record.model_copy(update={"challenger": spec.challenger})
     # The former challenger is leaving its nodes: copies for it would be answered by another version or by nobody.
     return record.model_copy(update={"challenger": None})

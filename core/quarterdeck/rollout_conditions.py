@@ -99,6 +99,8 @@ def _challenger_conditions(spec: Spec, record: Record, challenger: World) -> lis
         return [ready, _no("ChallengerReceiving", "Stopped", "The deployment is stopped.")]
     if has(record.active, wish.digest):
         return [ready, _no("ChallengerReceiving", "SameAsMain", f"{wish} is main already; mirroring is paused.")]
+    if record.challenger is None and ready.status == "True" and not spec.reachable:
+        return [ready, _no("ChallengerReceiving", "NotReachable", f"Mirroring starts once the Service leads to {wish}.")]
     if record.challenger is None:
         return [ready, _no("ChallengerReceiving", "NotReady", f"Mirroring starts once {wish} is ready.")]
     return [ready, _yes("ChallengerReceiving", "Mirroring", f"Rows of main are copied to {wish}.")]

@@ -23,6 +23,7 @@ class Spec(Frozen):
     challenger: VersionRef | None = None
     pin: VersionRef | None = Field(None, description="Overrides `main` while it is set: rollbacks of resources that GitOps owns.")
     running: bool = True
+    reachable: bool = Field(True, description="Whether the challenger's address leads to a node of it.")
     chosen: int = Field(0, description="Generation in which a person last chose main by name; a choice lifts a rejection.")
     leaving: Digest | None = Field(None, description="A rollback names the version it leaves; it becomes rejected.")
     rollback: Rollback = Field(Rollback(), description="When a version that has just become active is taken back by itself.")

@@ -1,4 +1,4 @@
-"""A model process for programs that wait: builders that run somebody's code beside themselves, never in themselves."""
+"""A model process for programs that wait: builders and gates run somebody's code beside themselves, never in themselves."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from quarterdeck import lifeline, worker_wire
-from quarterdeck.errors import ModelFailed, PackageRefused
+from quarterdeck.errors import ModelFailed, PackageRefused, ValueRefused
 from quarterdeck.manifest import Manifest
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row
@@ -29,11 +29,24 @@ class ProcessModel:
     Args:
         folder: a complete package.
         manifest: of the package.
+        allow_code: whether loading may run code of the package.
         seconds: deadline of loading, and of each question.
+        environ: variables of the process; this process's own where None.
+        memory_bytes: address space that it may use; 0: as much as the system gives.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, *, seconds: float = 120.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        allow_code: bool,
+        seconds: float = 120.0,
+        environ: Mapping[str, str] | None = None,
+        memory_bytes: int = 0,
+    ) -> None:
         self._folder, self._manifest, self._seconds = folder, manifest, seconds
+        self._allow_code, self._environ, self._memory_bytes = allow_code, environ, memory_bytes
         self._questions = worker_wire.Questions(manifest.data_schema.names)
 
     def __enter__(self) -> ProcessModel:
@@ -43,6 +56,7 @@ class ProcessModel:
             self._child = subprocess.Popen(
                 [sys.executable, "-P", "-m", "quarterdeck.worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL, stdout=2, pass_fds=(theirs.fileno(),), start_new_session=True,
+                env=self._environ,
             )  # fmt: skip
         try:
             self._load()
@@ -60,14 +74,16 @@ class ProcessModel:
         self._child.wait()
 
     def predict(self, rows: Sequence[Row]) -> list[Answer]:
-        """One answer per row; raises `ModelFailed`."""
+        """One answer per row; raises `ModelFailed`, by `ValueRefused` where the model answers and refuses a row."""
         answers: list[Answer] = []
         for start in range(0, len(rows), _ROWS):
             part = rows[start : start + _ROWS]
             body = self._ask(self._questions.rows([part]))
             if body[:1] == b"F":
                 said = worker_wire.words(body[1:])
-                raise ModelFailed(str(said["detail"]), hint=str(said.get("hint", "")))
+                # One code is believed: what fits the schema and the model has no answer for says nothing against the process.
+                kind = ValueRefused if said.get("code") == ValueRefused.default_code else ModelFailed
+                raise kind(str(said["detail"]), hint=str(said.get("hint", "")))
             found = worker_wire.answers(body, self._manifest.data_schema)
             if len(found) != len(part):
                 raise ModelFailed(f"The model answered {len(found)} rows for {len(part)}.")
@@ -78,9 +94,9 @@ class ProcessModel:
         question = self._questions.load(
             folder=str(self._folder.resolve()),
             digest=self._manifest.digest,
-            allow_code=True,
+            allow_code=self._allow_code,
             accelerator="none",
-            memory_bytes=0,
+            memory_bytes=self._memory_bytes,
             parent=os.getpid(),
         )
         try:

@@ -167,18 +167,19 @@ class Shipper:
         data = path.read_bytes()
         boot = path.stem.rpartition("-")[0]
         frames, whole = read(data)
+        plan = self._plan()
         if whole < len(data):
             # Frames after a damaged one cannot be found any more: keep the file for a person, ship what is whole.
             self._set_aside(path, data)
         try:
-            made = list(files(frames, boot, self._schema))
+            made = list(files(frames, boot, self._schema, plan.namespace))
         except Exception:
             # It would fail the same way for ever and hold up every file behind it.
             log.exception("a spool file cannot be converted")
             self._set_aside(path, data)
             made = []
         if made:
-            storage = self._storage()
+            storage = self._storage(plan.store)
             for file in made:
                 storage.put(file.key, file.data)
         path.unlink(missing_ok=True)
@@ -192,12 +193,14 @@ class Shipper:
             self._count(refused=self.shipped.refused + 1)
             log.error("a spool file is set aside", extra={"file": aside.name})
 
-    def _storage(self) -> Storage:
-        """The store that the node's plan names."""
+    def _plan(self) -> Plan:
+        """The node's plan, which says where its records go."""
         try:
-            url = Plan.model_validate_json((self._folder / PLAN).read_bytes()).store
+            return Plan.model_validate_json((self._folder / PLAN).read_bytes())
         except (OSError, ValidationError):
             raise StorageError("The node has no plan that names a store yet.", code="no-plan", kind="node") from None
+
+    def _storage(self, url: str) -> Storage:
         if self._store is None or self._store[0] != url:
             self._store = (url, self._opened(url))
         return self._store[1]

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from quarterdeck import forms, lifeline, verify
 from quarterdeck.errors import PackageRefused
 from quarterdeck.manifest import MANIFEST, Manifest
-from quarterdeck_node.runtimes import model_environ
+from quarterdeck.model_environ import model_environ
 
 PLACE = "trial load"
 _OUT_OF_MEMORY = 75

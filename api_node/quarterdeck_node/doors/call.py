@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from quarterdeck.errors import Malformed, NotFound, Overloaded, QuarterdeckError, TooLarge
 from quarterdeck_node.answers import label_text, plain_answer
-from quarterdeck_node.auth import Scope
+from quarterdeck_node.auth import Meter, Scope
 from quarterdeck_node.binding import parse
 from quarterdeck_node.doors.head import Head
 from quarterdeck_node.identifiers import request_id
@@ -98,20 +98,25 @@ class Call:
         Raises:
             NotFound: there is no such deployment.
             Unauthenticated, Forbidden: by the deployment's access.
+            TooMany: the key's own limit is reached.
         """
         self.slot = slot = self.node.predictor.slot(self.scope["path_params"]["name"])
         head, keyring = self.head, self.node.keyring
         if secret is not head.secret:
-            self.key_id = keyring.check(secret, slot.plan, *scopes)
+            self._enter(keyring.check(secret, slot.plan, *scopes).meter)
             return slot
         admitted = head.admitted
         # The same head, and neither the keys nor the plan have changed since it was let in; both are replaced, never changed.
         if admitted is not None and admitted[0] is keyring and admitted[1] is slot.plan and admitted[2] == scopes:
-            self.key_id = admitted[3]
+            # As `_enter`, without the call: this is the road of nearly every request.
+            meter: Meter = admitted[3]
+            self.key_id = meter.id
+            meter.enter(self.started)
             return slot
-        self.key_id = keyring.check(secret, slot.plan, *scopes, digest=head.digest)
-        if not keyring.expires(self.key_id):
-            head.admitted = (keyring, slot.plan, scopes, self.key_id)
+        holder = keyring.check(secret, slot.plan, *scopes, digest=head.digest)
+        if holder.expires is None:
+            head.admitted = (keyring, slot.plan, scopes, holder.meter)
+        self._enter(holder.meter)
         return slot
 
     def admit_sole(self, secret: str, *scopes: Scope) -> Slot:
@@ -133,8 +138,12 @@ class Call:
                 extra={"deployments": names.split(", ")} if names else None,
             )
         [self.slot] = slots.values()
-        self.key_id = self.node.keyring.check(secret, self.slot.plan, *scopes)
+        self._enter(self.node.keyring.check(secret, self.slot.plan, *scopes).meter)
         return self.slot
+
+    def _enter(self, meter: Meter) -> None:
+        self.key_id = meter.id
+        meter.enter(self.started)
 
     def take(self, version: int | None = None) -> Snapshot:
         """The snapshot that answers this request from now to its end."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from quarterdeck.errors import InvalidInput, TooLarge, Unsupported
-from quarterdeck_node.auth import digest_of
+from quarterdeck_node.auth import Meter, digest_of
 from quarterdeck_node.limits import Limits
 
 _MAX_CALLER_ID = 128
@@ -48,8 +48,8 @@ class Head:
         self._fields = len(headers)
         self._size = target + sum(len(name) + len(value) for name, value in headers)
         self._read_as: tuple[str, ...] | None = None
-        # Whom this head was let in to: the keyring, the plan and the scopes that were asked, and the key's id.
-        self.admitted: tuple[Any, Any, tuple[str, ...], str] | None = None
+        # Whom this head was let in to: the keyring, the plan and the scopes that were asked, and the key's meter.
+        self.admitted: tuple[Any, Any, tuple[str, ...], Meter] | None = None
 
     def get(self, name: bytes) -> str:
         """One header by its lower-case name; empty where it was not sent."""

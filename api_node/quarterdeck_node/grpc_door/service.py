@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from quarterdeck.errors import InvalidInput, Malformed, NotFound, NotReady, Overloaded, QuarterdeckError
+from quarterdeck.errors import InvalidInput, Malformed, NotFound, NotReady, Overloaded, QuarterdeckError, TooMany
 from quarterdeck_node.auth import Scope
 from quarterdeck_node.doors import tensors as shared
 from quarterdeck_node.edge import REASONS
@@ -33,6 +33,7 @@ STATUS = {
     413: grpc.StatusCode.INVALID_ARGUMENT,
     415: grpc.StatusCode.INVALID_ARGUMENT,
     422: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     501: grpc.StatusCode.UNIMPLEMENTED,
     503: grpc.StatusCode.UNAVAILABLE,
 }
@@ -108,7 +109,7 @@ class Service:
             finally:
                 self._node.inflight -= 1
             # Outside of the handlers: gRPC ends the call by raising, and that is no failure of ours.
-            await context.abort(status, _told(said), (*asked.metadata(), ("quarterdeck-code", said.code)))
+            await context.abort(status, _told(said), (*asked.metadata(), *_metadata(said)))
             raise AssertionError("abort raises")
 
         return guarded
@@ -179,11 +180,13 @@ class _Asked:
         self._key_id = ""
 
     def admit(self, name: str, *scopes: Scope) -> Slot:
-        """Find the deployment and let the caller through to it; raises NotFound, Unauthenticated, Forbidden."""
+        """Find the deployment and let the caller through to it; raises NotFound, Unauthenticated, Forbidden, TooMany."""
         kind, _, token = self._sent.get("authorization", "").partition(" ")
         secret = token.strip() if kind.lower() == "bearer" else self._sent.get("x-api-key", "")
         self._slot = self._node.predictor.slot(name)
-        self._key_id = self._node.keyring.check(secret, self._slot.plan, *scopes)
+        meter = self._node.keyring.check(secret, self._slot.plan, *scopes).meter
+        self._key_id = meter.id
+        meter.enter(self._started)
         return self._slot
 
     def take(self, version: str) -> Snapshot:
@@ -239,6 +242,12 @@ def _parsed(message: bytes, kind: type[Message]) -> Message:
         return kind.FromString(message)
     except DecodeError:
         raise Malformed(f"The message is not a {kind.__name__}.", kind="message", name=kind.__name__) from None
+
+
+def _metadata(error: QuarterdeckError) -> list[tuple[str, str]]:
+    """What goes with a refusal."""
+    later = [("retry-after", str(error.seconds))] if isinstance(error, TooMany) else []
+    return [("quarterdeck-code", error.code), *later]
 
 
 def _status(error: QuarterdeckError) -> grpc.StatusCode:

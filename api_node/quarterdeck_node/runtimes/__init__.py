@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row
-
-_OURS = ("AWS_", "QUARTERDECK_")
-_THREADS = (
-    "OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-    "LOKY_MAX_CPU_COUNT",
-)  # fmt: skip
-"""What numerical libraries and joblib are told their threads by; the limit also binds a model that was saved with `n_jobs`."""
 
 
 class Budget(NamedTuple):
@@ -38,22 +30,6 @@ class Budget(NamedTuple):
     queue_seconds: float = 1.0
     loop_seconds: float = 0.002
     threads: int = 1
-
-
-def model_environ(needed: Iterable[str], threads: int = Budget().threads) -> dict[str, str]:
-    """The environment of a process that a package is loaded in.
-
-    It is ours without what belongs to this program alone: a package that may run code need not see the store's keys, neither when
-    it is tried nor when it serves. What the package itself asks for, `needed`, is left in.
-
-    Args:
-        needed: names of variables that the package asks for.
-        threads: see `Budget`; a variable that is set for the node says otherwise, and stays.
-    """
-    asked = set(needed)
-    # A few rows are too little to share out: threads would wait for each other, busily, and take the core from serve.
-    told = {name: str(threads) for name in _THREADS if threads}
-    return told | {name: value for name, value in os.environ.items() if name in asked or not name.startswith(_OURS)}
 
 
 class Runtime(Protocol):

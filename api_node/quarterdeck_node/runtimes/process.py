@@ -16,10 +16,11 @@ from pathlib import Path
 from quarterdeck import lifeline, worker_wire
 from quarterdeck.errors import ModelFailed, PackageRefused, ValueRefused
 from quarterdeck.manifest import Manifest
+from quarterdeck.model_environ import model_environ
 from quarterdeck.plan import Accelerator
 from quarterdeck.records import Answer
 from quarterdeck.schema import Row
-from quarterdeck_node.runtimes import Budget, model_environ
+from quarterdeck_node.runtimes import Budget
 from quarterdeck_node.runtimes.batching import Batcher, NotStarted
 from quarterdeck_node.runtimes.figures import Figures
 from quarterdeck_node.runtimes.link import Garbage, Gone, Link

@@ -21,6 +21,7 @@ app = typer.Typer()
 
 COLUMNS: list[Column] = [
     ("NAME", "name"),
+    ("STAGE", "wish.stage"),
     ("MAIN", lambda row: ref(row["wish"]["main"])),
     ("CHALLENGER", lambda row: ref(row["wish"]["challenger"])),
     ("REVISION", "wish.number"),
@@ -30,6 +31,7 @@ COLUMNS: list[Column] = [
 ]
 WIDE: list[Column] = [
     ("PROJECT", "wish.project"),
+    ("SERVICE", lambda row: row["wish"]["service"] or row["name"]),
     ("ACCESS", "wish.access"),
     ("DIGEST", lambda row: short(row["wish"]["main"]["digest"])),
     ("WHO", "wish.who"),
@@ -61,6 +63,8 @@ def get(
     name: Annotated[
         str, typer.Argument(help="Name of one deployment; all where left out.", autocompletion=deployment_names)
     ] = "",
+    stage: Annotated[str, typer.Option("--stage", help="Only those of this stage.")] = "",
+    service: Annotated[str, typer.Option("--service", help="Only those of this service.")] = "",
     output: ListOutput = ListFormat.table,
 ) -> None:
     """List deployments, or show one; `-o yaml` prints what `apply` takes.
@@ -68,13 +72,28 @@ def get(
     Example: quarterdeck get late-flights -o yaml
     """
     with connect() as client:
-        found = [client.deployment(name)] if name else client.deployments()
+        found = [client.deployment(name)] if name else client.deployments(stage=stage, service=service)
     if output is ListFormat.yaml:
         print("---\n".join(resource(each).to_yaml() for each in found), end="")
     elif output is ListFormat.json and name:
         emit(found[0], output)
     else:
         show_list(found, COLUMNS, output, "No deployments yet; make one with `quarterdeck apply -f FILE`.", WIDE)
+
+
+@app.command()
+def export(
+    name: Annotated[
+        str, typer.Argument(help="Name of one deployment; all where left out.", autocompletion=deployment_names)
+    ] = "",
+    stage: Annotated[str, typer.Option("--stage", help="Only those of this stage.")] = "",
+) -> None:
+    """Print the YAML of what runs, as `quarterdeck apply` and `kubectl apply` take it.
+
+    Example: quarterdeck export late-flights > late-flights.yaml
+    """
+    with connect() as client:
+        print(client.export(name, stage), end="")
 
 
 @app.command()
@@ -137,7 +156,7 @@ def _apply(wanted: ModelDeployment, reason: str, client: Client, wait: float | N
 def resource(found: dict[str, Any]) -> ModelDeployment:
     """The YAML document that makes a deployment what it is."""
     wish = found["wish"]
-    kept = ("project", "description", "access", "records", "running", "rollback", "progress_seconds")
+    kept = ("project", "stage", "service", "description", "access", "records", "running", "rollback", "progress_seconds")
     spec = {field: wish[field] for field in kept}
     main, challenger = wish["main"], wish["challenger"]
     spec["model"] = {"name": main["model"], "version": main["version"], **_how(main)}

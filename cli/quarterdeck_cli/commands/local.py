@@ -76,7 +76,16 @@ def down(
 
     Example: quarterdeck down --dir ./flights
     """
-    running = Home(folder).note()
+    end(Home(folder), timeout, output, ["system stopped", "everything is kept; start again with `quarterdeck up`"])
+
+
+def end(home: Home, timeout: float, output: Format, done: Sequence[str]) -> None:
+    """Stop the supervisor of a folder and wait until it is gone; what is said then is `done`.
+
+    Raises:
+        StillRunning: it goes on stopping after `timeout` seconds.
+    """
+    running = home.note()
     # Signalled by pid and start time: a note of a dead supervisor may carry a pid that lives on as somebody else.
     if running is None or not processes.send(running.supervisor, signal.SIGTERM):
         show({"stopped": False}, output, ["nothing runs here"])
@@ -87,13 +96,9 @@ def down(
         raise StillRunning(
             f"The supervisor, pid {running.supervisor.pid}, has not ended within {timeout:g} s.",
             kind="supervisor",
-            hint="It goes on stopping; ask again, or read .quarterdeck/logs.",
+            hint=f"It goes on stopping; ask again, or read {home.folder / 'logs'}.",
         )
-    show(
-        {"stopped": True, "pid": running.supervisor.pid},
-        output,
-        ["system stopped", "everything is kept; start again with `quarterdeck up`"],
-    )
+    show({"stopped": True, "pid": running.supervisor.pid}, output, done)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from quarterdeck_cli.output import Format, Output, next_step, note, show, spinne
 app = typer.Typer(help="Build, prove, publish and fetch model packages.")
 
 Folder = Annotated[Path, typer.Argument(file_okay=False, help="Folder of the package.")]
+_UPLOAD_SECONDS = 120.0
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Let the package run code when it is loaded.")]
 
 
@@ -75,6 +76,10 @@ def build(
     description: Annotated[str, typer.Option("--description", help="One sentence for lists.")] = "",
     card: Annotated[Path | None, typer.Option("--card", help="Model card, Markdown.")] = None,
     run: Annotated[str, typer.Option("--run", help="Name of the training run.")] = "",
+    recipe: Annotated[str, typer.Option("--recipe", help="What trained it: a program or a recipe, by name or digest.")] = "",
+    commit: Annotated[str, typer.Option("--commit", help="Commit of the code that trained it.")] = "",
+    parent: Annotated[str, typer.Option("--parent", help="Digest of the version that it was made from.")] = "",
+    producer: Annotated[str, typer.Option("--producer", help="Who or what built it.")] = "",
     nullable: Annotated[
         list[str] | None, typer.Option("--nullable", help="Column that takes null although the data has none.")
     ] = None,
@@ -98,7 +103,7 @@ def build(
         hint = "Give --model FILE, or --code FOLDER --entry-point MODULE:FUNCTION."
         raise InvalidInput("A package is built from a model or from code.", kind="option", name="--model", hint=hint)
     if not name:
-        name = _name_of(source)
+        name = name_of(source)
         note(f"named {name} after {source.name}; give NAME for another one")
     # The code's own folder is most often called like the model.
     folder = out or Path(name if model else f"{name}-package")
@@ -106,6 +111,10 @@ def build(
         "name": name,
         "description": description,
         "run": run,
+        "recipe": recipe or None,
+        "commit": commit,
+        "parent": parent or None,
+        "producer": producer,
         "card": _read(card),
         "nullable": nullable or (),
     }
@@ -116,7 +125,7 @@ def build(
         else:
             built = code_from_files(source, entry_point, data, target, class_texts=classes or (), **words)
         built.write(folder)
-    show(_facts(built.manifest, folder), output, [f"package/{name} built", *_summary(built.manifest), f"folder      {folder}"])
+    show(facts(built.manifest, folder), output, [f"package/{name} built", *summary(built.manifest), f"folder      {folder}"])
     next_step(f"quarterdeck package push {folder}")
 
 
@@ -130,7 +139,7 @@ def inspect(folder: Folder, output: Output = Format.table) -> None:
     features = [
         f"  {each.name}  {each.type}{'  null allowed' if each.nullable else ''}" for each in manifest.data_schema.features
     ]
-    show(manifest.model_dump(mode="json", by_alias=True), output, [*_summary(manifest), "features", *features])
+    show(manifest.model_dump(mode="json", by_alias=True), output, [*summary(manifest), "features", *features])
 
 
 @app.command()
@@ -144,7 +153,7 @@ def verify(folder: Folder, trust_code: TrustCode = False, output: Output = Forma
     with spinner("verifying"):
         package_files.prove(folder, digest=manifest.digest, allow_code=trust_code)
     show(
-        _facts(manifest, folder),
+        facts(manifest, folder),
         output,
         [
             f"package/{manifest.model} verified",
@@ -198,6 +207,24 @@ def push(
 
 
 @app.command()
+def publish(
+    folder: Folder,
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="Number that it must get; the next free one where left out.")
+    ] = None,
+    output: Output = Format.table,
+) -> None:
+    """Publish a package through the deployer's API, for those who cannot reach the store itself.
+
+    Example: quarterdeck package publish ./late-flights
+    """
+    with connect(timeout=_UPLOAD_SECONDS) as client, spinner("publishing"):
+        found = client.publish(folder, version)
+    lines = [f"version/{found['model']}-{found['version']} published", f"{found['model']} v{found['version']}, {found['digest']}"]
+    show(found, output, lines)
+
+
+@app.command()
 def pull(
     model: Annotated[str, typer.Argument(help="Name of the model.")],
     version: Annotated[int, typer.Argument(min=1, help="Number of the version.")],
@@ -215,7 +242,7 @@ def pull(
     with spinner(f"fetching {model} v{version}"):
         manifest = package_files.pull(open_storage(url), model, version, target)
     show(
-        _facts(manifest, target),
+        facts(manifest, target),
         output,
         [f"version/{model}-{version} fetched", f"{target}, {manifest.size} bytes, {manifest.digest}"],
     )
@@ -242,10 +269,10 @@ def image(
     """
     manifest = package_files.read(folder)
     made = images.recipe(manifest, tag, base)
-    facts = {"model": manifest.model, "digest": manifest.digest, "image": made.tag, "base": made.base}
+    told = {"model": manifest.model, "digest": manifest.digest, "image": made.tag, "base": made.base}
     if context is not None:
         images.write_context(context, made, manifest.environment, checkout)
-        show({**facts, "context": str(context)}, output, [f"context/{context.name} written", f"{made.tag} from {made.base}"])
+        show({**told, "context": str(context)}, output, [f"context/{context.name} written", f"{made.tag} from {made.base}"])
         next_step(f"cd {context} && docker build {' '.join(made.build_args())} .")
         return
     program = images.builder(builder or "")
@@ -253,7 +280,7 @@ def image(
         place = Path(scratch) / "context"
         images.write_context(place, made, manifest.environment, checkout)
         images.build(program, place, made)
-    show({**facts, "builder": program}, output, [f"image/{made.tag} built", f"from {made.base} by {program}"])
+    show({**told, "builder": program}, output, [f"image/{made.tag} built", f"from {made.base} by {program}"])
     if manifest.environment.variables:
         note(f"set in spec.nodes.env: {', '.join(manifest.environment.variables)}")
     next_step(f"push it where the cluster finds it, then set spec.nodes.image: {made.tag}")
@@ -269,7 +296,7 @@ def _published(folder: Path, storage: Storage, version: int | None) -> tuple[Ver
     return ref, [f"version/{ref.model}-{ref.version} {verb}", f"{ref}, {ref.digest}"]
 
 
-def _name_of(model: Path) -> str:
+def name_of(model: Path) -> str:
     """A legal name made of a file's: small letters and digits, everything else as single dashes."""
     words = re.findall("[a-z0-9]+", model.stem.lower())
     # 63 characters may end in the middle of the dashes.
@@ -300,7 +327,8 @@ def _read(path: Path | None) -> str:
         ) from error
 
 
-def _facts(manifest: Manifest, folder: Path) -> dict[str, object]:
+def facts(manifest: Manifest, folder: Path) -> dict[str, object]:
+    """What machines are told of a package that was made or fetched."""
     return {
         "model": manifest.model,
         "digest": manifest.digest,
@@ -312,11 +340,12 @@ def _facts(manifest: Manifest, folder: Path) -> dict[str, object]:
     }
 
 
-def _summary(manifest: Manifest) -> list[str]:
+def summary(manifest: Manifest) -> list[str]:
+    """What people are told of it, a line for each member."""
     proof = manifest.proof
     edges = f" and {proof.edges} edge cases" if proof and proof.edges else ""
     proven = f"{proof.rows} rows{edges}, largest difference {proof.largest_difference:.2g}" if proof else None
-    facts = {
+    told = {
         "model": manifest.model,
         "digest": manifest.digest,
         "form": f"{manifest.form}, trust {manifest.trust}",
@@ -327,7 +356,7 @@ def _summary(manifest: Manifest) -> list[str]:
         **({"accelerated": _gpu(manifest.accelerated)} if manifest.accelerated else {}),
         "metrics": ", ".join(f"{name} {word(value)}" for name, value in manifest.metrics.items()),
     }
-    return [f"{name:<10}  {word(value)}" for name, value in facts.items()]
+    return [f"{name:<10}  {word(value)}" for name, value in told.items()]
 
 
 def _gpu(proof: Proof) -> str:

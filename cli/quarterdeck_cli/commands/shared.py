@@ -53,6 +53,8 @@ def change(name: str, verb: str, form: Format, timeout: float, act: Callable[[Cl
         after = client.deployment(name)
     effect = f"{pair(after['wish'])} in {seconds:.2f} s, revision {done['revision']}" if done["changed"] else done["note"]
     show(dict(done), form, [f"deployment/{name} {verb if done['changed'] else 'unchanged'}", *filter(None, [effect])])
+    for warning in done.get("warnings", ()):
+        note(f"warning: {warning}")
     if timeout and not done["applied"]:
         raise _unfinished(name, done, after["observed"])
     next_step(f"quarterdeck status {name}")

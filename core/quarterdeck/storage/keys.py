@@ -71,9 +71,25 @@ def blob_key(sha256: str) -> str:
     return f"blobs/sha256/{sha256}"
 
 
-def records_prefix(deployment: str, kind: Literal["main", "challenger"]) -> str:
-    """What all record files of one data set of a deployment start with, up to and including the last slash."""
-    return f"records/{_name(deployment, 'deployment')}/{kind}/"
+def dataset_name(deployment: str, namespace: str = "") -> str:
+    """How a deployment's records are called: by its name; in a cluster by namespace and name, with a dot, which no name has.
+
+    Raises:
+        InvalidInput: one of both is no name.
+    """
+    name = _name(deployment, "deployment")
+    return f"{_name(namespace, 'namespace')}.{name}" if namespace else name
+
+
+def records_prefix(dataset: str, kind: Literal["main", "challenger"]) -> str:
+    """What all record files of one data set and kind start with, up to and including the last slash.
+
+    Raises:
+        InvalidInput: `dataset` is none that `dataset_name` gives.
+    """
+    for part in dataset.split(".", 1):
+        _name(part, "deployment")
+    return f"records/{dataset}/{kind}/"
 
 
 def _name(value: str, kind: str) -> str:

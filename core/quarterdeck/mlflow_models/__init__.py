@@ -1,0 +1,1 @@
+"""MLflow's model folders: read into packages, and packages written as such folders. MLflow itself is not needed for either."""
