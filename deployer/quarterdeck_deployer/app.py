@@ -9,23 +9,39 @@ from fastapi import FastAPI
 
 from quarterdeck_deployer import plan_server
 from quarterdeck_deployer.api import (
+    actions,
     audit,
     deployments,
+    document,
+    export,
     feedback,
+    infrastructures,
     instance,
     keys,
     models,
+    nodes,
     pages,
+    people,
     performance,
     predictions,
     problems,
+    projects,
+    promotions,
+    signing_in,
+    stages,
+    test_queries,
+    tokens,
 )
 from quarterdeck_deployer.console import routes as console_routes
 from quarterdeck_deployer.console.rendering import answer
 from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.security import Edge
 
-_ROUTERS = (instance, models, deployments, feedback, predictions, performance, keys, audit, plan_server, pages, console_routes)
+_ROUTERS = (
+    instance, models, deployments, export, actions, feedback, predictions, performance, keys, audit, infrastructures, nodes,
+    stages, promotions, test_queries, people, projects, tokens, signing_in, plan_server, pages,
+    console_routes,
+)  # fmt: skip
 
 
 def create_app(deployer: Deployer) -> FastAPI:
@@ -48,5 +64,6 @@ def create_app(deployer: Deployer) -> FastAPI:
     problems.install(app, answer)
     for module in _ROUTERS:
         app.include_router(module.router)
-    app.add_middleware(Edge, settings=deployer.settings, tokens=deployer.tokens, logins=deployer.logins, answer=answer)
+    document.install(app)
+    app.add_middleware(Edge, settings=deployer.settings, tokens=deployer.tokens, known=deployer, answer=answer)
     return app

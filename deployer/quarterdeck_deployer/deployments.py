@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from quarterdeck.errors import Conflict, NotFound
 from quarterdeck.manifest import Manifest
 from quarterdeck.plan import VersionRef
 from quarterdeck.rollout import Record
-from quarterdeck_deployer import audit, registry
+from quarterdeck_deployer import audit, marks, registry
 from quarterdeck_deployer.audit import Act, Change
 from quarterdeck_deployer.database import Database, utc_now
-from quarterdeck_deployer.models import Deployment, Revision
+from quarterdeck_deployer.idempotency import once
+from quarterdeck_deployer.listing import Listed, Window, page, windowed
+from quarterdeck_deployer.models import Action, Deployment, Revision
+from quarterdeck_deployer.projects import require_projects
 from quarterdeck_deployer.revisions import (
     ChallengerInput,
     Changed,
@@ -27,10 +30,13 @@ from quarterdeck_deployer.revisions import (
     RollbackInput,
     SwapInput,
     VersionChoice,
+    action_id,
     pair,
     require_pair,
     rollback_target,
 )
+from quarterdeck_deployer.seeding import seed
+from quarterdeck_deployer.stages import stage_row
 
 _SHOWN = 10
 
@@ -42,6 +48,16 @@ class Living:
     wish: RevisionView
     record: Record
     record_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentFilter:
+    """Which deployments a list holds; empty: whichever. `model` is main's."""
+
+    project: str = ""
+    stage: str = ""
+    service: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +89,14 @@ class Deployments:
         def edit(session: Session, current: RevisionView | None) -> _Edit:
             content = _resolved(session, wish)
             if current is None:
+                stage_row(session, content.stage)
                 return _Edit("create", content)
+            _require_stage(current, content.stage)
             # Somebody repaired the node or the store and applies the same file again.
             again = content == current.content and (_holds(session, current) or self._refused(name))
             return _Edit("retry" if again else "change", content)
 
-        return self._act(name, act, edit, creates=True)
+        return self._act(name, act, edit)
 
     def set_challenger(self, name: str, choice: ChallengerInput, act: Act) -> Changed:
         """Let a version answer in the background, in place of the present challenger if there is one."""
@@ -134,6 +152,8 @@ class Deployments:
             if target is None:
                 return _Edit("rollback", None, _already(current))
             # The pair is taken as it was, trust included: those versions were allowed then by a person, by name.
+            for ref in filter(None, pair(target)):
+                registry.require_files(session, ref)
             content = _with(current, main=target.main, challenger=target.challenger)
             return _Edit("rollback", content, marks={"leaving": current.main.digest, "restored": target.number})
 
@@ -150,31 +170,38 @@ class Deployments:
     def delete(self, name: str, act: Act) -> Changed:
         """Take it away from all nodes; its history stays, and the same name later goes on counting."""
         with self._writing.begin() as session:
-            row = _living(session, name)
-            current = _current(session, row)
-            _require_expected(current, act)
-            number = _add(session, row, _Edit("delete", _with(current, running=False)), act)
-            # The revision above is the deletion's own place in history; earlier ones stay readable.
-            row.deleted = utc_now()
-            # A deployment that comes back under this name starts afresh, but never below a number that a node has seen.
-            kept = Record.model_validate(row.record)
-            row.record = Record(revision=kept.revision, generation=number).model_dump(mode="json")
-            # A reconcile step that has read the old record must not write it back.
-            row.record_version += 1
-            audit.write(session, act, Change("delete", f"deployment/{name}", _shown(current.content), None))
+            changed = once(session, act, Changed, lambda: _delete(session, name, act))
         self._wake()
-        return Changed(deployment=name, revision=number, changed=True)
+        return changed
 
     def living(self) -> list[Living]:
         """All deployments that exist, by name, at one moment."""
         with self._sessions() as session:
             return living(session)
 
+    def listed(self, window: Window, wanted: DeploymentFilter) -> Listed[Living]:
+        """Deployments that exist, by name, page by page."""
+        query = windowed(_LIVING, window, Deployment.name)
+        for path, value in (
+            (("project",), wanted.project),
+            (("stage",), wanted.stage),
+            (("main", "model"), wanted.model),
+        ):
+            if value:
+                query = query.where(Revision.content[path].as_string() == value)
+        if wanted.service:
+            # A deployment that names no service is one of its own.
+            service = Revision.content["service"].as_string()
+            query = query.where(func.coalesce(service, Deployment.name) == wanted.service)
+        with self._sessions() as session:
+            found = session.execute(query).all()
+        return page(found, window, lambda row: (row[0].name,)).of(lambda row: _one(*row))
+
     def one(self, name: str) -> Living:
         """One deployment that exists, wish and record of the same moment."""
         with self._sessions() as session:
             row = _living(session, name)
-            return Living(_current(session, row), Record.model_validate(row.record), row.record_version)
+            return _one(row, session.get_one(Revision, (row.name, row.revision)))
 
     def current(self, name: str) -> RevisionView:
         """The newest revision: the wish."""
@@ -187,47 +214,118 @@ class Deployments:
             _living(session, name)
             return _history(session, name)
 
+    def revisions(self, name: str, window: Window) -> Listed[RevisionView]:
+        """The same history page by page."""
+        query = windowed(select(Revision).where(Revision.deployment == name), window, Revision.number, descending=True)
+        with self._sessions() as session:
+            _living(session, name)
+            found = session.scalars(query).all()
+        return page(found, window, lambda row: (row.number,)).of(view)
+
     def _change(self, name: str, act: Act, edit: Callable[[Session, RevisionView], _Edit]) -> Changed:
         def existing(session: Session, current: RevisionView | None) -> _Edit:
             if current is None:
                 raise _unknown(session, name)
             return edit(session, current)
 
-        return self._act(name, act, existing, creates=False)
+        return self._act(name, act, existing)
 
-    def _act(self, name: str, act: Act, edit: Callable[[Session, RevisionView | None], _Edit], *, creates: bool) -> Changed:
+    def _act(self, name: str, act: Act, edit: Callable[[Session, RevisionView | None], _Edit]) -> Changed:
         with self._writing.begin() as session:
-            row = session.get(Deployment, name)
-            # The write lock is held: what is read here, number, content and audit row belong to one moment.
-            current = _current(session, row) if row is not None and row.deleted is None else None
-            _require_expected(current, act)
-            wanted = edit(session, current)
-            same = current is not None and wanted.content == current.content and wanted.kind != "retry"
-            if current is not None and (wanted.content is None or same):
-                return Changed(deployment=name, revision=current.number, changed=False, note=wanted.note or "It is so already.")
-            row = row or _new_row(session, name)
-            number = _add(session, row, wanted, act, current)
-            # A name that was deleted comes back with its history and goes on counting.
-            row.deleted = None
-            before = _shown(current.content) if current else None
-            audit.write(session, act, Change(wanted.kind, f"deployment/{name}", before, _shown(wanted.content)))
+            changed = once(session, act, Changed, lambda: _write(session, name, act, edit))
         # Only what is committed may be acted upon.
         self._wake()
-        return Changed(deployment=name, revision=number, changed=True, created=creates and current is None)
+        return changed
 
 
-def living(session: Session) -> list[Living]:
-    """All deployments that exist, by name: one question, so that a change in between cannot show half of two states."""
-    rows = session.execute(
-        select(Deployment, Revision)
-        .join(Revision, (Revision.deployment == Deployment.name) & (Revision.number == Deployment.revision))
-        .where(Deployment.deleted.is_(None))
-        .order_by(Deployment.name)
-    )
-    return [
-        Living(view(revision), Record.model_validate(deployment.record), deployment.record_version)
-        for deployment, revision in rows
-    ]
+def _write(session: Session, name: str, act: Act, edit: Callable[[Session, RevisionView | None], _Edit]) -> Changed:
+    row = session.get(Deployment, name)
+    # The write lock is held: what is read here, number, content and audit row belong to one moment.
+    current = _current(session, row) if row is not None and row.deleted is None else None
+    if current is not None:
+        act.require(current.project)
+    _require_expected(current, act)
+    wanted = edit(session, current)
+    if wanted.content is not None:
+        _require_project(session, wanted.content.project, current, act)
+    same = current is not None and wanted.content == current.content and wanted.kind != "retry"
+    if current is not None and (wanted.content is None or same):
+        return Changed(deployment=name, revision=current.number, changed=False, note=wanted.note or "It is so already.")
+    row = row or _new_row(session, name)
+    number = _add(session, row, wanted, act, current)
+    if current is None and wanted.content is not None:
+        seed(session, name, wanted.content.main, act.who)
+    # A name that was deleted comes back with its history and goes on counting.
+    row.deleted = None
+    before = _shown(current.content) if current else None
+    audit.write(session, act, Change(wanted.kind, f"deployment/{name}", before, _shown(wanted.content)))
+    warnings = marks.warnings(session, _chosen(current, wanted))
+    return Changed(deployment=name, revision=number, changed=True, created=current is None, warnings=warnings)
+
+
+def place(session: Session, name: str, content: Content, act: Act) -> Changed:
+    """Make this the wish of a deployment within somebody else's transaction, who wakes whoever acts upon it afterwards.
+
+    Raises:
+        Conflict: ``changed-meanwhile`` where `act.expected` is not the newest revision, 0 for a deployment that is not there.
+    """
+    return _write(session, name, act, lambda _, current: _Edit("promote", content))
+
+
+def find(session: Session, name: str) -> RevisionView | None:
+    """The wish of a deployment; None where there is no such one."""
+    row = session.get(Deployment, name)
+    return _current(session, row) if row is not None and row.deleted is None else None
+
+
+def of_service(session: Session, service: str, stage: str) -> list[RevisionView]:
+    """The wishes of the deployments of one service in one stage, by name."""
+    named = func.coalesce(Revision.content["service"].as_string(), Deployment.name)
+    query = _LIVING.where(Revision.content["stage"].as_string() == stage, named == service)
+    return [view(revision) for _, revision in session.execute(query.order_by(Deployment.name))]
+
+
+def _delete(session: Session, name: str, act: Act) -> Changed:
+    row = _living(session, name)
+    current = _current(session, row)
+    act.require(current.project)
+    _require_expected(current, act)
+    number = _add(session, row, _Edit("delete", _with(current, running=False)), act)
+    # The revision above is the deletion's own place in history; earlier ones stay readable.
+    row.deleted = utc_now()
+    # A deployment that comes back under this name starts afresh, but never below a number that a node has seen.
+    kept = Record.model_validate(row.record)
+    row.record = Record(revision=kept.revision, generation=number).model_dump(mode="json")
+    # A reconcile step that has read the old record must not write it back.
+    row.record_version += 1
+    audit.write(session, act, Change("delete", f"deployment/{name}", _shown(current.content), None))
+    return Changed(deployment=name, revision=number, changed=True)
+
+
+def living(session: Session, names: Collection[str] | None = None) -> list[Living]:
+    """All deployments that exist, or those of them that `names` holds, by name.
+
+    One question, so that a change in between cannot show half of two states.
+    """
+    query = _LIVING if names is None else _LIVING.where(Deployment.name.in_(names))
+    return [_one(*found) for found in session.execute(query.order_by(Deployment.name))]
+
+
+_LIVING = (
+    select(Deployment, Revision)
+    .join(Revision, (Revision.deployment == Deployment.name) & (Revision.number == Deployment.revision))
+    .where(Deployment.deleted.is_(None))
+)
+
+
+def _one(deployment: Deployment, revision: Revision) -> Living:
+    return Living(view(revision), Record.model_validate(deployment.record), deployment.record_version)
+
+
+def _chosen(current: RevisionView | None, wanted: _Edit) -> list[VersionRef]:
+    """The versions that an edit brings in; those that were there before are no news."""
+    before = pair(current) if current else ()
+    return [ref for ref in pair(wanted.content) if ref and ref not in before] if wanted.content else []
 
 
 def _new_row(session: Session, name: str) -> Deployment:
@@ -238,11 +336,11 @@ def _new_row(session: Session, name: str) -> Deployment:
 
 
 def _add(session: Session, row: Deployment, edit: _Edit, act: Act, current: RevisionView | None = None) -> int:
-    """Write the next revision and point the deployment at it."""
+    """Write the next revision with its action, and point the deployment at it."""
     if edit.content is None:
         raise ValueError("an edit without content makes no revision")
     # Gapless, because only committed rows have moved `row.revision`.
-    number = row.revision + 1
+    number, now = row.revision + 1, utc_now()
     # A person chooses main by naming another one, by rolling back, or by trying the same again after a refusal.
     chooses = current is None or edit.kind == "retry" or current.main.digest != edit.content.main.digest
     session.add(
@@ -256,10 +354,23 @@ def _add(session: Session, row: Deployment, edit: _Edit, act: Act, current: Revi
             restored=edit.marks.get("restored"),
             who=act.who,
             why=act.why,
-            created=utc_now(),
+            created=now,
         )
     )
     row.revision = number
+    session.add(
+        Action(
+            id=action_id(row.name, number),
+            deployment=row.name,
+            revision=number,
+            verb=edit.kind,
+            who=act.who,
+            why=act.why,
+            state="accepted",
+            reason="",
+            created=now,
+        )
+    )
     return number
 
 
@@ -335,6 +446,24 @@ def view(row: Revision) -> RevisionView:
         why=row.why,
         created=row.created,
     )
+
+
+def _require_stage(current: RevisionView, stage: str) -> None:
+    if stage != current.stage:
+        raise Conflict(
+            f"Deployment {current.deployment} lives in stage {current.stage} for good.",
+            code="stage-fixed",
+            kind="deployment",
+            name=current.deployment,
+            hint=f"Bring its version to the other stage: `quarterdeck promote {current.deployment} --to {stage}`.",
+        )
+
+
+def _require_project(session: Session, project: str, current: RevisionView | None, act: Act) -> None:
+    """Refuse what goes into a project that does not exist, or that is not the author's."""
+    if current is None or project != current.project:
+        require_projects(session, [project])
+        act.require(project)
 
 
 def _require_expected(current: RevisionView | None, act: Act) -> None:

@@ -10,12 +10,12 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AwareDatetime, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from sqlalchemy import func, select
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import Session, sessionmaker
 
 from quarterdeck.errors import InvalidInput
 from quarterdeck.schema import Frozen, Schema
 from quarterdeck.schema import Label as LabelValue
+from quarterdeck_deployer.database import upsert
 from quarterdeck_deployer.labels import label_text
 from quarterdeck_deployer.models import Label
 from quarterdeck_deployer.predictions import PredictionIndex
@@ -152,6 +152,7 @@ def _store(deployment: str, labels: list[_Checked], source: str, writing: sessio
     """Write all labels in one transaction; how many changed an earlier one."""
     replaced = 0
     with writing.begin() as session:
+        statement = upsert(session, Label, ("deployment", "row_id"), ("value", "observed_at", "received_at", "source"))
         # Readers take what came since the newest label they know: times of receipt must never fall, whatever the clock does.
         newest = session.scalar(select(func.max(Label.received_at)).where(Label.deployment == deployment))
         received = max(datetime.now(UTC), newest) if newest else datetime.now(UTC)
@@ -161,17 +162,10 @@ def _store(deployment: str, labels: list[_Checked], source: str, writing: sessio
             before = {row.row_id: row.value for row in session.execute(query)}
             # The same label sent again after a lost answer is no correction.
             replaced += sum(before.get(label.row_id, label.value) != label.value for label in chunk)
-            session.execute(_UPSERT, [
+            session.execute(statement, [
                 {**label._asdict(), "deployment": deployment, "received_at": received, "source": source} for label in chunk
             ])  # fmt: skip
     return replaced
-
-
-_INSERT = insert(Label)
-_UPSERT = _INSERT.on_conflict_do_update(
-    index_elements=[Label.deployment, Label.row_id],
-    set_={name: _INSERT.excluded[name] for name in ("value", "observed_at", "received_at", "source")},
-)
 
 
 def _chunks(labels: Sequence[_Checked]) -> Iterator[Sequence[_Checked]]:

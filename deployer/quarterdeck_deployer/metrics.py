@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from quarterdeck_deployer.deployer import Deployer
-from quarterdeck_deployer.nodes import NODES
+from quarterdeck_deployer.infrastructures.by_nodes import ByNodes
 
 
 class DeployerCollector(Collector):
@@ -20,17 +20,22 @@ class DeployerCollector(Collector):
     def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
         """All families, with present values."""
         # Read at the scrape: figures kept beside the truth would drift from it.
-        counts = self._deployer.reconciler.counts
-        yield CounterMetricFamily("quarterdeck_deployer_reconcile_steps", "Steps of the reconcile loop.", counts.steps)
-        yield CounterMetricFamily("quarterdeck_deployer_reconcile_failures", "Steps that failed.", counts.failures)
+        steps = CounterMetricFamily(
+            "quarterdeck_deployer_reconcile_steps", "Steps of the reconcile loops.", labels=["infrastructure"]
+        )
+        failures = CounterMetricFamily("quarterdeck_deployer_reconcile_failures", "Steps that failed.", labels=["infrastructure"])
         sequence = GaugeMetricFamily("quarterdeck_deployer_plan_sequence", "Number of the published plan.", labels=["node"])
         age = GaugeMetricFamily("quarterdeck_deployer_node_report_age_seconds", "Age of the latest report.", labels=["node"])
-        for node in NODES:
-            plan, seconds = self._deployer.reconciler.plans.get(node), self._deployer.nodes.age(node)
-            if plan is not None:
-                sequence.add_metric([node], plan.sequence)
-            if seconds is not None:
-                age.add_metric([node], seconds)
+        for place in self._deployer.infrastructures.values():
+            steps.add_metric([place.name], place.counts.steps)
+            failures.add_metric([place.name], place.counts.failures)
+            if isinstance(place, ByNodes):
+                for node, plan in place.reconciler.plans.items():
+                    sequence.add_metric([node], plan.sequence)
+                for heard in place.nodes.words():
+                    age.add_metric([heard.report.node], place.nodes.age(heard.report.node) or 0.0)
+        yield steps
+        yield failures
         yield sequence
         yield age
         revision = GaugeMetricFamily(

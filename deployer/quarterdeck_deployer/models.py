@@ -5,7 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, DateTime, Dialect, Float, ForeignKey, Index, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -36,6 +48,7 @@ class Model(Base):
     __tablename__ = "models"
     name: Mapped[str] = mapped_column(primary_key=True)
     description: Mapped[str] = mapped_column(default="")
+    notes: Mapped[str] = mapped_column(Text, default="", server_default="")
     active_version: Mapped[int | None]
     created: Mapped[datetime]
 
@@ -49,6 +62,7 @@ class Run(Base):
     name: Mapped[str]
     model: Mapped[str] = mapped_column(ForeignKey("models.name"))
     metrics: Mapped[dict[str, Any]]
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSON, server_default="{}")
     created: Mapped[datetime]
 
 
@@ -56,7 +70,7 @@ class Version(Base):
     """An immutable package: its number, its digest, and its manifest as stored."""
 
     __tablename__ = "versions"
-    __table_args__ = (UniqueConstraint("model", "digest", name="versions_model_digest"),)
+    __table_args__ = (UniqueConstraint("model", "digest", name="versions_model_digest"), Index("versions_digest", "digest"))
     model: Mapped[str] = mapped_column(ForeignKey("models.name"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
     digest: Mapped[str]
@@ -111,6 +125,42 @@ class AuditEntry(Base):
     before: Mapped[dict[str, Any] | None]
     after: Mapped[dict[str, Any] | None]
     reason: Mapped[str]
+    # Over this row and the seal of the row before: whoever changes history breaks the chain.
+    sha256: Mapped[str] = mapped_column(server_default="")
+
+
+class Action(Base):
+    """What became of one revision; once it has ended the database itself refuses to change it."""
+
+    __tablename__ = "actions"
+    __table_args__ = (
+        Index("actions_deployment", "deployment", "sequence"),
+        Index("actions_state", "state", "sequence"),
+    )
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    deployment: Mapped[str] = mapped_column(ForeignKey("deployments.name"))
+    revision: Mapped[int]
+    verb: Mapped[str]
+    who: Mapped[str]
+    why: Mapped[str]
+    state: Mapped[str]
+    reason: Mapped[str]
+    created: Mapped[datetime]
+    ended: Mapped[datetime | None]
+
+
+class StoredAnswer(Base):
+    """What a request under an Idempotency-Key was answered, for the same caller who sends it again."""
+
+    __tablename__ = "answers"
+    __table_args__ = (Index("answers_created", "created"),)
+    who: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    # Of the request: the same key must not answer another one.
+    fingerprint: Mapped[str]
+    answer: Mapped[dict[str, Any]]
+    created: Mapped[datetime]
 
 
 class ApiKey(Base):
@@ -126,6 +176,13 @@ class ApiKey(Base):
     created: Mapped[datetime]
     expires: Mapped[datetime | None]
     revoked: Mapped[datetime | None]
+    # Requests per second at each node, and how many may come at once before that counts.
+    rate: Mapped[float | None]
+    burst: Mapped[int | None]
+    # What nodes told, coarse: it is for people who wonder whether an old key is still in use.
+    last_used: Mapped[datetime | None]
+    # The key whose place it took.
+    replaces: Mapped[str | None]
 
 
 class LoginSession(Base):
@@ -133,8 +190,42 @@ class LoginSession(Base):
 
     __tablename__ = "sessions"
     sha256: Mapped[str] = mapped_column(primary_key=True)
+    # None for sessions that the admin token has begun.
+    person: Mapped[str | None] = mapped_column(ForeignKey("people.id"))
     created: Mapped[datetime]
     expires: Mapped[datetime]
+    # The last request that a person made, to the minute: what nobody uses ends sooner.
+    seen: Mapped[datetime]
+
+
+class Project(Base):
+    """What deployments and people are grouped by."""
+
+    __tablename__ = "projects"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    description: Mapped[str] = mapped_column(default="")
+    created: Mapped[datetime]
+
+
+class Person(Base):
+    """Somebody who may sign in; `subject` is what the provider of identities calls them, None before their first time."""
+
+    __tablename__ = "people"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    email: Mapped[str] = mapped_column(unique=True)
+    subject: Mapped[str | None] = mapped_column(unique=True)
+    role: Mapped[str]
+    created: Mapped[datetime]
+    seen: Mapped[datetime | None]
+
+
+class Membership(Base):
+    """Whose deployments a person may change."""
+
+    __tablename__ = "memberships"
+    person: Mapped[str] = mapped_column(ForeignKey("people.id"), primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"), primary_key=True)
 
 
 class Label(Base):
@@ -160,3 +251,149 @@ class NodeState(Base):
     plan: Mapped[str] = mapped_column(default="")
     report: Mapped[dict[str, Any] | None]
     reported: Mapped[float | None] = mapped_column(Float)
+    infrastructure: Mapped[str] = mapped_column(default="local", server_default="local")
+    role: Mapped[str] = mapped_column(default="", server_default="")
+    url: Mapped[str] = mapped_column(default="", server_default="")
+    # Of nodes that joined; those beside the deployer share a token that lies in a file.
+    token_sha256: Mapped[str | None]
+    joined: Mapped[datetime | None]
+    # The row stays: a node that was sent away must hear that, and not that nobody knows it.
+    revoked: Mapped[datetime | None]
+
+
+class InfrastructureRow(Base):
+    """One place where deployments run; `settings` are those of its kind."""
+
+    __tablename__ = "infrastructures"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    store: Mapped[str]
+    settings: Mapped[dict[str, Any]]
+    created: Mapped[datetime]
+
+
+class JoinToken(Base):
+    """What lets a node join an infrastructure in a role, once; of the token only the SHA-256 is kept."""
+
+    __tablename__ = "join_tokens"
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    infrastructure: Mapped[str] = mapped_column(ForeignKey("infrastructures.name"))
+    role: Mapped[str]
+    created: Mapped[datetime]
+    expires: Mapped[datetime]
+
+
+class NodeUsage(Base):
+    """What one node used: its memory at one moment, and the processors that it kept busy since the moment before."""
+
+    __tablename__ = "node_usage"
+    __table_args__ = (Index("node_usage_at", "at"),)
+    node: Mapped[str] = mapped_column(primary_key=True)
+    # Whole Unix seconds: lists go page by page, from one moment to the next.
+    at: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    infrastructure: Mapped[str]
+    role: Mapped[str]
+    rss_bytes: Mapped[int] = mapped_column(BigInteger)
+    cpu_cores: Mapped[float | None] = mapped_column(Float)
+
+
+class VersionState(Base):
+    """What may change about a version, beside its immutable row."""
+
+    __tablename__ = "version_states"
+    __table_args__ = (
+        ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"], name="version_states_version"),
+        Index("version_states_parent", "parent"),
+    )
+    model: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    # The manifest's own word, once more where it can be looked up by: who was made from this digest?
+    parent: Mapped[str | None]
+    notes: Mapped[str] = mapped_column(Text, default="")
+    deprecated: Mapped[datetime | None]
+    deprecated_why: Mapped[str] = mapped_column(default="")
+    # The row stays, so that the number is never given again.
+    deleted: Mapped[datetime | None]
+
+
+class VersionFile(Base):
+    """Which blob a version needs; a deletion asks whether somebody else needs it too."""
+
+    __tablename__ = "version_files"
+    __table_args__ = (
+        ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"], name="version_files_version"),
+        Index("version_files_sha256", "sha256"),
+    )
+    model: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+
+
+class RegistryLabel(Base):
+    """A key and a value that people gave to a version, or to the model itself (version 0)."""
+
+    __tablename__ = "registry_labels"
+    __table_args__ = (Index("registry_labels_key", "key", "value"),)
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, default=0)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+
+
+class Stage(Base):
+    """A step on the way of a version: where its deployments live, and what must be so before a version comes there."""
+
+    __tablename__ = "stages"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    infrastructure: Mapped[str] = mapped_column(ForeignKey("infrastructures.name"))
+    gates: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    approval: Mapped[bool]
+    created: Mapped[datetime]
+
+
+class Promotion(Base):
+    """The way of one version from a deployment to the same service's deployment in another stage; kept for good."""
+
+    __tablename__ = "promotions"
+    __table_args__ = (Index("promotions_state", "state"), Index("promotions_target", "target"))
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    state: Mapped[str]
+    source: Mapped[str] = mapped_column(ForeignKey("deployments.name"))
+    source_revision: Mapped[int]
+    source_stage: Mapped[str]
+    # No foreign key: the target may be made by the promotion itself.
+    target: Mapped[str]
+    target_stage: Mapped[str]
+    # The target's newest revision when the promotion began; 0: there was no such deployment.
+    seen: Mapped[int]
+    service: Mapped[str]
+    project: Mapped[str]
+    main: Mapped[dict[str, Any]] = mapped_column(JSON)
+    gates: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    copied: Mapped[dict[str, Any] | None]
+    code: Mapped[str]
+    reason: Mapped[str]
+    revision: Mapped[int | None]
+    who: Mapped[str]
+    why: Mapped[str]
+    created: Mapped[datetime]
+    ended: Mapped[datetime | None]
+    decided_by: Mapped[str]
+    decided_why: Mapped[str]
+    decided: Mapped[datetime | None]
+
+
+class SavedQuery(Base):
+    """A saved question to a deployment; `expect` has an answer for each row, or there is none and it must merely answer."""
+
+    __tablename__ = "test_queries"
+    deployment: Mapped[str] = mapped_column(ForeignKey("deployments.name"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    description: Mapped[str]
+    rows: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    expect: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    tolerance: Mapped[float] = mapped_column(Float)
+    seeded: Mapped[bool]
+    who: Mapped[str]
+    changed: Mapped[datetime]

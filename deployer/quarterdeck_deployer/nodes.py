@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from quarterdeck.errors import InvalidInput, NotFound
@@ -12,6 +12,18 @@ from quarterdeck.plan import NodeReport, Role
 LIVE_SECONDS = 10.0
 NODES: dict[str, Role] = {"main": "main", "challenger": "challenger"}
 """Nodes of the local infrastructure and their roles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node that belongs to an infrastructure: what it does, and where others reach it (base URL)."""
+
+    role: Role
+    url: str = ""
+
+
+BESIDE: Mapping[str, Member] = {node: Member(role) for node, role in NODES.items()}
+"""The members of the local infrastructure, wherever they listen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +41,15 @@ class Heard:
 
 
 class Nodes:
-    """The latest reports, in memory. Read from many threads, written from one: every change replaces the whole mapping."""
+    """The latest reports, in memory. Read from many threads, written from one: every change replaces the whole mapping.
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    Attributes:
+        members: the nodes that count, by name; replaced as a whole when one joins or leaves.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time, members: Mapping[str, Member] = BESIDE) -> None:
         self._clock = clock
+        self.members = members
         self._heard: dict[str, Heard] = {}
 
     def take(self, node: str, report: NodeReport) -> None:
@@ -42,8 +59,7 @@ class Nodes:
             NotFound: no such node.
             InvalidInput: the report is of another node or role.
         """
-        role = require_node(node)
-        if report.node != node or report.role != role:
+        if report.node != node or report.role != self.member(node).role:
             raise InvalidInput(
                 "The report is of another node or role than its path says.",
                 kind="node",
@@ -52,6 +68,16 @@ class Nodes:
             )
         # A new mapping instead of a changed one: readers in other threads see the old or the new, never half.
         self._heard = {**self._heard, node: Heard(report, self._clock())}
+
+    def member(self, node: str) -> Member:
+        """What a node is here.
+
+        Raises:
+            NotFound: no such node.
+        """
+        if node not in self.members:
+            raise no_such_node(self.members)
+        return self.members[node]
 
     def remember(self, node: str, report: NodeReport, at: float) -> None:
         """Take over what an earlier process was told: good for "last seen", never for "alive"."""
@@ -71,7 +97,12 @@ class Nodes:
         """Reports of at most ten seconds' age, by node name."""
         now = self._clock()
         # Sorted, so that equal worlds give equal decisions and equal plans.
-        return [heard.report for _, heard in sorted(self._heard.items()) if heard.live(now)]
+        return sorted((one.report for one in self.words() if one.live(now)), key=lambda report: report.node)
+
+    def words(self) -> list[Heard]:
+        """The latest report of every member that was ever heard of."""
+        # What a node said before it was revoked counts for nothing any more.
+        return [heard for node in self.members if (heard := self._heard.get(node))]
 
     def refused(self, deployment: str) -> bool:
         """Whether a live node has refused a version that this deployment wants."""
@@ -79,12 +110,9 @@ class Nodes:
         return any(version.state == "failed" for report in reports for version in report.versions)
 
 
-def require_node(node: str) -> Role:
-    """The role of a node.
-
-    Raises:
-        NotFound: no such node.
-    """
-    if node not in NODES:
-        raise NotFound(f"There is no such node here. There are: {', '.join(NODES)}.", kind="node", name="")
-    return NODES[node]
+def no_such_node(known: Iterable[str]) -> NotFound:
+    """The refusal of a name that none of the nodes has."""
+    names = ", ".join(sorted(known))
+    return NotFound(
+        f"There is no such node here. There are: {names}." if names else "There is no node yet.", kind="node", name=""
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,7 @@ from quarterdeck.manifest import Digest
 from quarterdeck.plan import DeploymentReport, LoadState, MirrorReport, Role, VersionRef, VersionReport
 from quarterdeck.rollout import Condition, Hold
 from quarterdeck.schema import Frozen, Name
-from quarterdeck_deployer.nodes import NODES, Heard
+from quarterdeck_deployer.nodes import BESIDE, Heard, Member
 from quarterdeck_deployer.plans import Decided
 
 PROBE_SECONDS = 30.0
@@ -119,13 +119,14 @@ class _Seen:
     report: DeploymentReport | None
 
 
-def observe(decided: Decided, heard: Sequence[Heard], now: float) -> ObservedDeployment:
+def observe(decided: Decided, heard: Sequence[Heard], now: float, members: Mapping[str, Member] = BESIDE) -> ObservedDeployment:
     """Put together what is known.
 
     Args:
         decided: the wish and the present decision.
         heard: the latest report of each node, live or not.
         now: Unix seconds.
+        members: the nodes that there should be.
     """
     wish, decision = decided.wish, decided.decision
     seen = [_seen(one, wish.deployment, now) for one in heard if one.live(now)]
@@ -158,7 +159,7 @@ def observe(decided: Decided, heard: Sequence[Heard], now: float) -> ObservedDep
         mirror=_ledger(main),
         mirroring=decision.mirror is not None,
         conditions=decision.conditions,
-        nodes=_nodes(heard, now),
+        nodes=_nodes(heard, now, members),
         main_applied=not main_waits,
         applied=not waiting,
         waiting_for=waiting,
@@ -305,11 +306,11 @@ def _ledger(main: Sequence[_Seen]) -> MirrorReport:
     return MirrorReport(**counts, last_error=next((report.last_error for report in reports if report.last_error), ""))
 
 
-def _nodes(heard: Sequence[Heard], now: float) -> list[NodeSeen]:
+def _nodes(heard: Sequence[Heard], now: float, members: Mapping[str, Member]) -> list[NodeSeen]:
     known = {one.report.node: one for one in heard}
     missing = [
-        NodeSeen(node=node, role=role, url="", live=False, ready=False, age_seconds=None, sequence=0)
-        for node, role in NODES.items()
+        NodeSeen(node=node, role=member.role, url=member.url, live=False, ready=False, age_seconds=None, sequence=0)
+        for node, member in members.items()
         if node not in known
     ]
     return missing + [

@@ -6,16 +6,25 @@ import asyncio
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Body, Query, Response
+from starlette.concurrency import run_in_threadpool
 
-from quarterdeck.plan import NodeReport, Plan
+from quarterdeck.plan import TELL, NodeReport, Plan
 from quarterdeck_deployer.api.common import TheDeployer
 from quarterdeck_deployer.api.problems import ERRORS
 from quarterdeck_deployer.deployer import Deployer
-from quarterdeck_deployer.nodes import require_node
 
 MAX_WAIT_SECONDS = 60.0
 router = APIRouter(tags=["nodes"], responses=ERRORS)
+_REPORT = {
+    "node": "main",
+    "boot": "0190d8a3f1c57c0b8f5e2d4c6b7a8901",
+    "role": "main",
+    "url": "http://127.0.0.1:8401",
+    "sequence": 12,
+    "ready": True,
+    "deployments": [],
+}
 
 
 @router.get("/plans/{node}", response_model=Plan, responses={204: {"description": "Nothing newer within the time."}})
@@ -26,7 +35,6 @@ async def plan(
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for a newer one.")] = 0,
 ) -> Response:
     """The node's plan as soon as there is one with a sequence above `after`; 204 where none came in time."""
-    require_node(node)
     found = await _newer(deployer, node, after, time.monotonic() + wait)
     if found is None:
         return Response(status_code=204)
@@ -35,18 +43,32 @@ async def plan(
 
 
 @router.post("/nodes/{node}/report", status_code=204)
-async def report(node: str, body: NodeReport, deployer: TheDeployer) -> None:
+async def report(
+    node: str, body: Annotated[NodeReport, Body(examples=[_REPORT])], deployer: TheDeployer, response: Response
+) -> None:
     """Take a node's snapshot of itself; it replaces the one before."""
-    deployer.nodes.take(node, body)
+    infrastructure = deployer.infrastructures.of_node(node)
+    infrastructure.nodes.take(node, body)
+    # Asked here, in memory: nearly every report repeats what the one before it told.
+    uses = deployer.keys.fresh(body.keys)
+    if uses:
+        await run_in_threadpool(deployer.keys.used, uses)
+    if node in infrastructure.reconciler.catch_up.asked:
+        response.headers[TELL] = "plan"
     # A report may be the last acknowledgement that a rollout waits for.
-    deployer.wake()
+    infrastructure.wake()
 
 
 async def _newer(deployer: Deployer, node: str, after: int, deadline: float) -> Plan | None:
     while True:
-        stepped = deployer.reconciler.next_step
-        found = deployer.reconciler.plans.get(node)
-        if found is not None and found.sequence > after:
+        # Looked up each time: a node that waits may be revoked meanwhile.
+        infrastructure = deployer.infrastructures.of_node(node)
+        stepped = infrastructure.next_step
+        found = infrastructure.plan(node)
+        heard = infrastructure.nodes.heard(node)
+        # Whoever has a plan first says what it does: it may serve what a restored database has forgotten.
+        known = after <= 0 or (heard is not None and heard.present)
+        if known and found is not None and found.sequence > after:
             return found
         left = deadline - time.monotonic()
         if left <= 0 or deployer.closing:

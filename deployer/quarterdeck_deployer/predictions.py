@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from quarterdeck.record_files import CHALLENGER_COLUMNS, MAIN_COLUMNS, Kind, keys
 from quarterdeck.schema import Label as LabelValue
 from quarterdeck.storage import Storage
+from quarterdeck_deployer.infrastructures.base import Records
 from quarterdeck_deployer.labels import SQL_MACRO
 from quarterdeck_deployer.models import Label
 
@@ -105,13 +106,13 @@ class PredictionIndex:
     """All stored records and labels, ready to be joined. Every method may block on the store: call it from a thread.
 
     Args:
-        storage: where nodes ship their records to.
+        records: from a deployment's name to where nodes ship its records to.
         sessions: reading sessions of the deployer's database, for the labels.
         spill: folder for what does not fit into memory; made when needed.
     """
 
-    def __init__(self, storage: Storage, sessions: sessionmaker[Session], spill: Path) -> None:
-        self._storage = storage
+    def __init__(self, records: Callable[[str], Records], sessions: sessionmaker[Session], spill: Path) -> None:
+        self._records = records
         self._sessions = sessions
         self._lock = threading.Lock()
         # No extension is ever fetched or loaded: this process opens no connection that its settings do not name.
@@ -190,17 +191,15 @@ class PredictionIndex:
     def _read_files(self, deployment: str) -> None:
         seen = {key for (key,) in self._connection.execute("select key from files where deployment = ?", [deployment]).fetchall()}
         kinds: tuple[tuple[Kind, pa.Schema], ...] = (("main", _MAIN), ("challenger", _CHALLENGER))
+        storage, dataset = self._records(deployment)
         with ThreadPoolExecutor(_READERS, thread_name_prefix="records") as pool:
             for kind, columns in kinds:
                 # Objects never change, so a key that was read once need not be read again.
-                fresh = [key for key in keys(self._storage, deployment, kind) if key not in seen]
+                fresh = [key for key in keys(storage, dataset, kind) if key not in seen]
                 for start in range(0, len(fresh), _FILES_AT_ONCE):
                     batch = fresh[start : start + _FILES_AT_ONCE]
-                    tables = list(pool.map(partial(self._read_file, columns), batch))
+                    tables = list(pool.map(partial(_read_file, storage, columns), batch))
                     self._take_files(deployment, kind, dict(zip(batch, tables, strict=True)))
-
-    def _read_file(self, columns: pa.Schema, key: str) -> pa.Table | None:
-        return _parquet(self._storage.get(key), columns)
 
     def _take_files(self, deployment: str, kind: Kind, tables: dict[str, pa.Table | None]) -> None:
         whole = [table for table in tables.values() if table is not None]
@@ -287,6 +286,10 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def _one(connection: duckdb.DuckDBPyConnection, query: str, *values: object) -> Any:
     # All of it, though it is one row: a result that has not been read to its end keeps the connection busy.
     return connection.execute(query, list(values)).fetchall()[0]
+
+
+def _read_file(storage: Storage, columns: pa.Schema, key: str) -> pa.Table | None:
+    return _parquet(storage.get(key), columns)
 
 
 def _parquet(data: bytes, columns: pa.Schema) -> pa.Table | None:

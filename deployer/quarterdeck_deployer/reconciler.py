@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, select, update
@@ -20,10 +20,13 @@ from sqlalchemy.orm import Session
 from quarterdeck.plan import NodeReport, Plan
 from quarterdeck.rollout import Decision, Record, Spec, decide
 from quarterdeck_deployer.database import Database
-from quarterdeck_deployer.deployments import Living, living
+from quarterdeck_deployer.deployments import Living
+from quarterdeck_deployer.infrastructures.base import Counts
+from quarterdeck_deployer.infrastructures.catching_up import CatchUp
+from quarterdeck_deployer.infrastructures.scope import Scope
 from quarterdeck_deployer.keys import keyring
 from quarterdeck_deployer.models import Deployment, NodeState
-from quarterdeck_deployer.nodes import NODES, Nodes
+from quarterdeck_deployer.nodes import Nodes
 from quarterdeck_deployer.plans import Decided, PlanBuilder, content_digest
 
 TICK_SECONDS = 1.0
@@ -41,18 +44,11 @@ class Stored:
     read: Living
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How often the loop has run and failed in this process."""
-
-    steps: int = 0
-    failures: int = 0
-
-
 class Reconciler:
-    """Owns the published plans. `step` blocks and runs in a worker thread; everything else belongs to the event loop.
+    """Owns the published plans of one infrastructure. `step` blocks and runs in a worker thread; all else is the event loop's.
 
     Args:
+        scope: which deployments it decides about, and for which nodes.
         decide: the rollout decision; a parameter so that tests can count and interrupt it.
         clock: Unix seconds.
     """
@@ -63,10 +59,13 @@ class Reconciler:
         builder: PlanBuilder,
         nodes: Nodes,
         *,
+        scope: Scope | None = None,
         decide: Decide = decide,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._builder, self._nodes, self._decide, self._clock = database, builder, nodes, decide, clock
+        self._scope = scope or Scope()
+        self.catch_up = CatchUp(database, nodes, self._scope.infrastructure, clock)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._due = asyncio.Event()
         self._stepped = asyncio.Event()
@@ -105,16 +104,24 @@ class Reconciler:
     def restore(self) -> None:
         """Read what earlier processes were told by nodes, so that "last seen" survives a restart."""
         with self._database.sessions() as session:
-            for state in session.scalars(select(NodeState)):
-                if state.report is not None and state.reported is not None and state.node in NODES:
+            self._nodes.members = self._scope.members(session)
+            for state in session.scalars(select(NodeState).where(NodeState.node.in_(self._nodes.members))):
+                if state.report is not None and state.reported is not None:
                     self._nodes.remember(state.node, NodeReport.model_validate(state.report), state.reported)
 
     def step(self) -> dict[str, Plan]:
         """Read, decide, store; gives back the plans to publish."""
         with self._database.sessions() as session:
+            members = self._nodes.members = self._scope.members(session)
             world = self._world(session)
-            plans = self._builder.plans([stored.decided for stored in world], keyring(session))
-            states = {state.node: (state.sequence, state.plan) for state in session.scalars(select(NodeState))}
+            forgotten = self.catch_up.needed(session, {one.read.wish.deployment: one.read.wish.number for one in world})
+            decided = [stored.decided for stored in world]
+            plans = self._builder.plans(decided, keyring(session), members, self._nodes.live())
+            mine = select(NodeState).where(NodeState.node.in_(members))
+            states = {state.node: (state.sequence, state.plan) for state in session.scalars(mine)}
+        # Whatever would be published now could take back what serves.
+        if forgotten and self.catch_up.step(forgotten):
+            return self.plans
         # Comparing instead of remembering: a step after a crash sees the same difference and does the same.
         changed = [stored for stored in world if stored.decided.decision.record != stored.read.record]
         numbered = {node: self._numbered(plan, states) for node, plan in plans.items()}
@@ -141,16 +148,19 @@ class Reconciler:
             self._due.set()
         except Exception:
             # Nodes keep what they have; the next tick tries again. Nothing may end this loop.
-            self.counts = replace(self.counts, failures=self.counts.failures + 1)
+            self.counts = self.counts._replace(failures=self.counts.failures + 1)
             log.exception("a reconcile step failed; trying again in %s s", TICK_SECONDS)
         else:
             self.plans = plans
-            self.counts = replace(self.counts, steps=self.counts.steps + 1)
+            self.counts = self.counts._replace(steps=self.counts.steps + 1)
 
     def _world(self, session: Session) -> list[Stored]:
         # One look at nodes and clock for all deployments, so that a plan is one consistent decision.
         live, now = self._nodes.live(), self._clock()
-        return [Stored(Decided(one.wish, self._decide(one.wish.spec(), one.record, live, now)), one) for one in living(session)]
+        return [
+            Stored(Decided(one.wish, self._decide(one.wish.spec(), one.record, live, now)), one)
+            for one in self._scope.deployments(session)
+        ]
 
     def _numbered(self, plan: Plan, states: dict[str, tuple[int, str]]) -> Plan:
         """The plan with its number: the stored one while the content is the same, a higher one otherwise."""
@@ -168,12 +178,12 @@ class Reconciler:
         if abs(now - self._persisted) < PERSIST_SECONDS:
             return []
         self._persisted = now
-        return [node for node in NODES if (heard := self._nodes.heard(node)) and heard.present]
+        return [heard.report.node for heard in self._nodes.words() if heard.present]
 
     def _persist(self, session: Session, node: str) -> None:
         heard, state = self._nodes.heard(node), _state(session, node)
         if heard is not None:
-            state.report, state.reported = heard.report.model_dump(mode="json"), heard.at
+            state.report, state.reported = heard.report.model_dump(mode="json", exclude={"told"}), heard.at
 
 
 class _Overtaken(Exception):

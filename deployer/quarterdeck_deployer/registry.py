@@ -2,110 +2,58 @@
 
 from __future__ import annotations
 
-import uuid
-from datetime import datetime
-from typing import Annotated
+from typing import Any
 
-from pydantic import Field
-from sqlalchemy import func, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, defer
 
+from quarterdeck.compare import Comparison, compare
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, PackageRefused, StorageError
-from quarterdeck.manifest import Digest, Form, Manifest, Proof, Trust
+from quarterdeck.manifest import Manifest, Trust
 from quarterdeck.plan import Accelerator, VersionRef
-from quarterdeck.schema import Frozen, Name, Task
 from quarterdeck.storage import Storage
 from quarterdeck.storage.keys import manifest_key
-from quarterdeck_deployer import audit
+from quarterdeck_deployer import audit, lineage, marks, retirement, runs
 from quarterdeck_deployer.audit import Act, Change
 from quarterdeck_deployer.database import Database, utc_now
-from quarterdeck_deployer.models import Model, Run, Version
-
-_SHOWN = 10
-
-
-class RunInput(Frozen):
-    """The training run behind a version; runs of one model are told apart by name."""
-
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    metrics: dict[str, float] = Field(default_factory=dict)
-
-
-class VersionInput(Frozen):
-    """A package that lies in the store under ``models/<model>/<version>/``."""
-
-    version: Annotated[int, Field(ge=1)]
-    digest: Digest
-    run: RunInput | None = None
-
-
-class RunView(Frozen):
-    """A training run."""
-
-    id: str
-    name: str
-    metrics: dict[str, float]
-    created: datetime
-
-
-class Facts(Frozen):
-    """What lists show of a manifest."""
-
-    form: Form
-    trust: Trust
-    task: Task
-    size_bytes: int
-    metrics: dict[str, float]
-    description: str
-    parent: Digest | None
-    golden_rows: int = Field(description="Rows whose answers every node checks before it serves this version.")
-    proof: Proof | None = Field(description="How the packaged form was held against the original; None: it was not.")
-
-
-class VersionView(Facts):
-    """One version with the facts that lists show; `manifest` holds everything else."""
-
-    model: Name
-    version: int
-    digest: Digest
-    run: str | None = Field(description="Name of the run that made it.")
-    active: bool
-    created: datetime
-
-
-class ModelView(Frozen):
-    """A model and how many versions it has."""
-
-    name: Name
-    description: str
-    active_version: int | None
-    versions: int
-    newest: int | None
-    created: datetime
-
-
-class ModelDetail(ModelView):
-    """A model with all its versions (newest first) and runs."""
-
-    items: list[VersionView]
-    runs: list[RunView]
-
-
-class VersionDetail(VersionView):
-    """A version with its manifest, golden rows included."""
-
-    manifest: Manifest
-
-
-class Registered(Frozen):
-    """The outcome of a registration; `created` is False where it had been registered before."""
-
-    version: VersionView
-    created: bool
+from quarterdeck_deployer.idempotency import once
+from quarterdeck_deployer.listing import Listed, Window, page, windowed
+from quarterdeck_deployer.models import Model, Run, Version, VersionFile, VersionState
+from quarterdeck_deployer.registry_rows import (
+    COUNTED,
+    facts_of,
+    living_version,
+    manifest_of,
+    model_row,
+    model_view,
+    model_views,
+    version_row,
+    version_view,
+    version_views,
+)
+from quarterdeck_deployer.registry_views import (
+    Activated,
+    Deleted,
+    Lineage,
+    Marks,
+    MarksInput,
+    ModelDetail,
+    ModelView,
+    Registered,
+    RunDetail,
+    RunView,
+    Use,
+    VersionDetail,
+    VersionInput,
+    VersionView,
+)
 
 
 class Registry:
-    """Models and versions; everything about a package is read from its own manifest."""
+    """Models and versions; everything about a package is read from its own manifest.
+
+    Every method that names a model, version or run raises `NotFound` where there is none.
+    """
 
     def __init__(self, database: Database, storage: Storage) -> None:
         self._sessions, self._writing, self._storage = database.sessions, database.writing, storage
@@ -123,62 +71,133 @@ class Registry:
         # The store is read before the write lock is taken: a slow store must not hold up others.
         manifest = self._fetch(model, given)
         with self._writing.begin() as session:
-            known = session.get(Version, (model, given.version))
-            if known is not None and known.digest == given.digest:
-                return Registered(version=_version(known, session), created=False)
-            _refuse_twins(session, model, given, known)
-            version = _add(session, manifest, given)
-            audit.write(
-                session, act, Change("register", f"model/{model}", None, {"version": given.version, "digest": given.digest})
-            )
-            return Registered(version=_version(version, session), created=True)
+            return once(session, act, Registered, lambda: _register(session, manifest, given, act))
 
-    def activate(self, model: str, version: int, act: Act) -> ModelView:
-        """Make one version the model's active one; no change and no audit row where it is already.
-
-        Raises:
-            NotFound: no such model or version.
-        """
+    def activate(self, model: str, version: int, act: Act) -> Activated:
+        """Make one version the model's active one; no change and no audit row where it is already."""
         with self._writing.begin() as session:
-            row, _ = _model_row(session, model), _version_row(session, model, version)
-            if row.active_version != version:
-                before, row.active_version = row.active_version, version
-                audit.write(session, act, Change("activate", f"model/{model}", {"version": before}, {"version": version}))
-            return _model(row, session)
+            return once(session, act, Activated, lambda: _activate(session, model, version, act))
 
-    def models(self) -> list[ModelView]:
-        """All models, by name."""
+    def models(self, window: Window | None = None, labels: list[str] | None = None) -> Listed[ModelView]:
+        """Models by name.
+
+        Args:
+            window: which page; the first 100 where left out.
+            labels: ``key=value`` or ``key``; only models that have all of these.
+        """
+        wanted = window or Window()
+        query = windowed(marks.with_labels(COUNTED, Model.name, None, labels or []), wanted, Model.name)
         with self._sessions() as session:
-            # One question for all models: a question each would make long lists slow.
-            return [_view(*found) for found in session.execute(_COUNTED.order_by(Model.name))]
+            found: list[tuple[Any, ...]] = [tuple(row) for row in session.execute(query)]
+            listed = page(found, wanted, lambda row: (row[0].name,))
+            return Listed(model_views(session, listed.items), listed.next)
 
     def model(self, name: str) -> ModelDetail:
-        """One model with versions and runs.
-
-        Raises:
-            NotFound: no such model.
-        """
+        """One model with versions and runs."""
         with self._sessions() as session:
-            row = _model_row(session, name)
-            # Everything but the manifests: lists live on facts.
-            query = select(Version, Run.name).outerjoin(Run, Version.run == Run.id).where(Version.model == name)
-            versions = session.execute(query.order_by(Version.version.desc()).options(defer(Version.manifest, raiseload=True)))
-            runs = session.scalars(select(Run).where(Run.model == name).order_by(Run.created.desc()))
+            row = model_row(session, name)
+            versions = session.execute(_VERSIONS.where(Version.model == name).order_by(Version.version.desc()))
             return ModelDetail(
-                **_model(row, session).model_dump(),
-                items=[_listed(version, run, row.active_version) for version, run in versions],
-                runs=[RunView(id=run.id, name=run.name, metrics=run.metrics, created=run.created) for run in runs],
+                **model_view(session, row).model_dump(),
+                notes=row.notes,
+                items=version_views(session, name, (tuple(found) for found in versions)),
+                runs=runs.of_model(session, name, Window(1_000)).items,
             )
 
+    def versions(
+        self, model: str, window: Window, labels: list[str] | None = None, deprecated: bool | None = None
+    ) -> Listed[VersionView]:
+        """The versions of a model, newest first.
+
+        Args:
+            model: its name.
+            window: which page.
+            labels: ``key=value`` or ``key``; only versions that have all of these.
+            deprecated: only those that are, or are not.
+        """
+        query = marks.with_labels(_VERSIONS.where(Version.model == model), Version.model, Version.version, labels or [])
+        if deprecated is not None:
+            query = query.where(VersionState.deprecated.is_not(None) if deprecated else VersionState.deprecated.is_(None))
+        with self._sessions() as session:
+            model_row(session, model)
+            rows = [tuple(row) for row in session.execute(windowed(query, window, Version.version, descending=True))]
+            listed = page(rows, window, lambda row: (row[0].version,))
+            return Listed(version_views(session, model, listed.items), listed.next)
+
     def version(self, model: str, version: int) -> VersionDetail:
-        """One version with its manifest.
+        """One version with its manifest; a deleted one too, for its manifest stays."""
+        with self._sessions() as session:
+            row = version_row(session, model, version)
+            state = session.get_one(VersionState, (model, version))
+            return VersionDetail(
+                **version_view(session, row, state).model_dump(),
+                notes=state.notes,
+                deprecated_why=state.deprecated_why,
+                deleted=state.deleted,
+                manifest=manifest_of(row),
+            )
+
+    def runs(self, model: str, window: Window) -> Listed[RunView]:
+        """The runs of a model, newest first."""
+        with self._sessions() as session:
+            model_row(session, model)
+            return runs.of_model(session, model, window)
+
+    def run(self, model: str, name: str) -> RunDetail:
+        """One run with its candidates: their metrics and hyperparameters side by side."""
+        with self._sessions() as session:
+            return runs.one(session, model_row(session, model), name)
+
+    def lineage(self, model: str, version: int) -> Lineage:
+        """Where a version comes from, and what was made from it."""
+        with self._sessions() as session:
+            return lineage.of(session, version_row(session, model, version))
+
+    def compare(self, model: str, first: int, second: int) -> Comparison:
+        """What differs between two versions of a model."""
+        with self._sessions() as session:
+            return compare(*(manifest_of(version_row(session, model, number)) for number in (first, second)))
+
+    def mark(self, model: str, version: int | None, given: MarksInput, act: Act) -> Marks:
+        """Notes, labels and deprecation of a version, or of the model itself (None); what is so already leaves no trace.
 
         Raises:
-            NotFound: no such model or version.
+            InvalidInput: a model cannot be deprecated.
         """
+        with self._writing.begin() as session:
+            if version is None:
+                row = model_row(session, model)
+                return once(session, act, Marks, lambda: marks.mark_model(session, row, given, act))
+            found = living_version(session, model, version)
+            return once(session, act, Marks, lambda: marks.mark_version(session, *found, given, act))
+
+    def uses(self, model: str, version: int) -> list[Use]:
+        """What a version is still needed for; only one without uses can be deleted."""
         with self._sessions() as session:
-            row = _version_row(session, model, version)
-            return VersionDetail(**_version(row, session).model_dump(), manifest=_manifest(row))
+            return retirement.uses(session, version_row(session, model, version))
+
+    def delete(self, model: str, version: int, act: Act) -> Deleted:
+        """Delete the files of a version that nobody needs. Its manifest stays here, and its number is never given again.
+
+        Deleting it again removes what an interrupted deletion has left.
+
+        Raises:
+            Conflict: ``version-in-use``; `extra` lists the uses.
+            StorageError: the store cannot be changed.
+        """
+        with self._writing.begin() as session:
+            row = version_row(session, model, version)
+            retirement.bury(session, row, act)
+            manifest = manifest_of(row)
+        # After the commit: from then on nobody can deploy it, so nobody can miss its files.
+        return retirement.remove(self._sessions, self._storage, manifest, version)
+
+    def known(self, model: str, digest: str) -> VersionView | None:
+        """The version that has these very bytes; None where none has, or where it was deleted."""
+        with self._sessions() as session:
+            query = _VERSIONS.where(Version.model == model, Version.digest == digest)
+            found = session.execute(query).one_or_none()
+            return version_views(session, model, [tuple(found)])[0] if found else None
 
     def _fetch(self, model: str, given: VersionInput) -> Manifest:
         place = f"{model} v{given.version}"
@@ -210,12 +229,12 @@ def resolve(
     """The reference of a registered version, with the trust that the deployment gives it and the package needs.
 
     Raises:
-        NotFound: no such model or version.
+        NotFound: no such model or version; ``version-deleted``.
         PackageRefused: ``trust-required`` where the package runs code when loaded and the deployment does not allow it,
             ``accelerator-unsupported`` where it was not built for what shall score.
     """
-    row = _version_row(session, model, version)
-    manifest = _manifest(row)
+    row, _ = living_version(session, model, version)
+    manifest = manifest_of(row)
     if manifest.trust == "code" and trust != "code":
         place = f"{model} v{version}"
         raise PackageRefused(
@@ -238,6 +257,48 @@ def resolve(
     return found, manifest
 
 
+def require_files(session: Session, ref: VersionRef) -> None:
+    """Refuse a version that was deployed once and has been deleted since.
+
+    Raises:
+        NotFound: ``version-deleted``.
+    """
+    living_version(session, ref.model, ref.version)
+
+
+# Everything but the manifests: lists live on facts.
+_VERSIONS: Select[*tuple[Any, ...]] = (
+    select(Version, VersionState, Run.name)
+    .join(VersionState, (VersionState.model == Version.model) & (VersionState.version == Version.version))
+    .outerjoin(Run, Version.run == Run.id)
+    .where(VersionState.deleted.is_(None))
+    .options(defer(Version.manifest, raiseload=True))
+)
+
+
+def _register(session: Session, manifest: Manifest, given: VersionInput, act: Act) -> Registered:
+    model = manifest.model
+    known = session.get(Version, (model, given.version))
+    if known is not None and known.digest == given.digest:
+        state = living_version(session, model, given.version)[1]
+        return Registered(version=version_view(session, known, state), created=False)
+    _refuse_twins(session, model, given, known)
+    version = _add(session, manifest, given)
+    audit.write(session, act, Change("register", f"model/{model}", None, {"version": given.version, "digest": given.digest}))
+    return Registered(version=version_view(session, *version), created=True)
+
+
+def _activate(session: Session, model: str, version: int, act: Act) -> Activated:
+    row, state = model_row(session, model), living_version(session, model, version)[1]
+    before = row.active_version if row.active_version != version else None
+    if row.active_version != version:
+        audit.write(session, act, Change("activate", f"model/{model}", {"version": row.active_version}, {"version": version}))
+        row.active_version = version
+        session.flush()
+    note = marks.warning(model, version, state)
+    return Activated(**model_view(session, row).model_dump(), before=before, note=note)
+
+
 def _refuse_twins(session: Session, model: str, given: VersionInput, known: Version | None) -> None:
     if known is not None:
         raise Conflict(
@@ -249,16 +310,19 @@ def _refuse_twins(session: Session, model: str, given: VersionInput, known: Vers
     # Equal bytes under two numbers would make every comparison of digests ambiguous.
     twin = session.scalar(select(Version).where(Version.model == model, Version.digest == given.digest))
     if twin is not None:
+        deleted = session.get_one(VersionState, (model, twin.version)).deleted is not None
         raise Conflict(
-            f"This package is registered as {model} v{twin.version} already.",
+            f"This package is registered as {model} v{twin.version} already{', which was deleted' if deleted else ''}.",
             kind="version",
             name=f"{model} v{twin.version}",
-            hint=f"Use v{twin.version}: it has the same bytes.",
+            hint="Build it again with another description: a deleted version does not come back."
+            if deleted
+            else f"Use v{twin.version}: it has the same bytes.",
             extra={"version": twin.version},
         )
 
 
-def _add(session: Session, manifest: Manifest, given: VersionInput) -> Version:
+def _add(session: Session, manifest: Manifest, given: VersionInput) -> tuple[Version, VersionState]:
     model = session.get(Model, manifest.model)
     if model is None:
         model = Model(name=manifest.model, description=manifest.description, created=utc_now())
@@ -267,111 +331,21 @@ def _add(session: Session, manifest: Manifest, given: VersionInput) -> Version:
     # Somebody with one version should not have to say which one they mean.
     if model.active_version is None:
         model.active_version = given.version
-    # A package that names its run brings the run along, with the package's metrics.
-    run = given.run or (RunInput(name=manifest.run[:200], metrics=manifest.metrics) if manifest.run else None)
     version = Version(
         model=manifest.model,
         version=given.version,
         digest=given.digest,
         manifest=manifest.canonical().decode(),
-        facts=_facts(manifest).model_dump(mode="json"),
-        run=_run(session, manifest.model, run) if run else None,
+        facts=facts_of(manifest).model_dump(mode="json"),
+        run=runs.of_version(session, manifest, given.run),
         created=utc_now(),
     )
     session.add(version)
     session.flush()
-    return version
-
-
-def _run(session: Session, model: str, given: RunInput) -> str:
-    known = session.scalar(select(Run).where(Run.model == model, Run.name == given.name))
-    if known is not None:
-        return known.id
-    run = Run(id=uuid.uuid4().hex, name=given.name, model=model, metrics=given.metrics, created=utc_now())
-    session.add(run)
+    state = VersionState(model=manifest.model, version=given.version, parent=manifest.parent)
+    session.add(state)
+    # A set: two paths may have the same bytes.
+    blobs = {entry.sha256 for entry in manifest.files}
+    session.add_all(VersionFile(model=manifest.model, version=given.version, sha256=sha256) for sha256 in sorted(blobs))
     session.flush()
-    return run.id
-
-
-def _model_row(session: Session, name: str) -> Model:
-    row = session.get(Model, name)
-    if row is None:
-        # A short list of what there is helps with typing errors; a long one would bury the message.
-        known = list(session.scalars(select(Model.name).order_by(Model.name).limit(_SHOWN)))
-        there = f"There are: {', '.join(known)}." if known else "No model is registered yet."
-        raise NotFound(
-            f"There is no such model. {there}",
-            kind="model",
-            name=name,
-            hint="Publish a package of it: `quarterdeck package push FOLDER`.",
-        )
-    return row
-
-
-def _version_row(session: Session, model: str, version: int) -> Version:
-    _model_row(session, model)
-    row = session.get(Version, (model, version))
-    if row is None:
-        query = select(Version.version).where(Version.model == model).order_by(Version.version.desc()).limit(_SHOWN)
-        known = ", ".join(str(number) for number in session.scalars(query))
-        raise NotFound(
-            f"Model {model} has no such version. Newest: {known or 'none'}.",
-            kind="version",
-            name=model,
-            hint="List them: `quarterdeck model show " + model + "`.",
-        )
-    return row
-
-
-def _manifest(row: Version) -> Manifest:
-    # Checked at every reading: a damaged database file must not hand out another package.
-    return Manifest.parse(row.manifest.encode(), row.digest)
-
-
-_COUNTED = select(Model, func.count(Version.version), func.max(Version.version)).outerjoin(Version).group_by(Model.name)
-
-
-def _model(row: Model, session: Session) -> ModelView:
-    return _view(*session.execute(_COUNTED.where(Model.name == row.name)).one())
-
-
-def _view(row: Model, versions: int, newest: int | None) -> ModelView:
-    return ModelView(
-        name=row.name,
-        description=row.description,
-        active_version=row.active_version,
-        versions=versions,
-        newest=newest,
-        created=row.created,
-    )
-
-
-def _facts(manifest: Manifest) -> Facts:
-    return Facts(
-        form=manifest.form,
-        trust=manifest.trust,
-        task=manifest.data_schema.task,
-        size_bytes=manifest.size,
-        metrics=manifest.metrics,
-        description=manifest.description,
-        parent=manifest.parent,
-        golden_rows=len(manifest.golden),
-        proof=manifest.proof,
-    )
-
-
-def _version(row: Version, session: Session) -> VersionView:
-    run = session.get(Run, row.run) if row.run else None
-    return _listed(row, run.name if run else None, session.get_one(Model, row.model).active_version)
-
-
-def _listed(row: Version, run: str | None, active: int | None) -> VersionView:
-    return VersionView(
-        **row.facts,
-        model=row.model,
-        version=row.version,
-        digest=row.digest,
-        run=run,
-        created=row.created,
-        active=active == row.version,
-    )
+    return version, state

@@ -16,7 +16,9 @@ from quarterdeck.rollout import Spec
 from quarterdeck.schema import Frozen, Name, Schema
 from quarterdeck_deployer.labels import label_text
 
-Kind = Literal["create", "change", "retry", "challenger", "clear", "swap", "rollback", "run", "stop", "delete"]
+Kind = Literal[
+    "create", "change", "retry", "challenger", "clear", "swap", "rollback", "promote", "run", "stop", "delete", "adopt",
+]  # fmt: skip
 Why = Annotated[str, Field(max_length=2_000, description="Why, for the people who read the history.")]
 
 
@@ -24,7 +26,7 @@ class VersionChoice(Frozen):
     """A version as people name it."""
 
     model: Name
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
     trust: Trust = Field("data", description="`code` allows this version to run code from its package when it is loaded.")
     accelerator: Accelerator = Field("none", description="`cuda` scores on an NVIDIA GPU, where the package was built for it.")
 
@@ -52,7 +54,7 @@ class ChallengerInput(Frozen):
     """The version that shall answer in the background."""
 
     model: Name | None = Field(None, description="Its model; main's own where left out.")
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[int, Field(ge=1, le=2**31 - 1)]
     trust: Trust = "data"
     accelerator: Accelerator = "none"
     why: Why = ""
@@ -68,7 +70,7 @@ class SwapInput(Frozen):
 class RollbackInput(Frozen):
     """Go back to the pair of an earlier revision."""
 
-    revision: Annotated[int, Field(ge=1)] | None = Field(
+    revision: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
         None, description="Its number; the last one with another main where left out."
     )
     leaving: Digest | None = Field(None, description="Main's digest as the caller sees it; a second click then changes nothing.")
@@ -132,6 +134,17 @@ class Changed(Frozen):
     changed: bool
     created: bool = False
     note: str = Field("", description="Why nothing changed, in a sentence.")
+    warnings: list[str] = Field(default_factory=list, description="What whoever did it should know, in sentences.")
+
+    @property
+    def action(self) -> str:
+        """Id of the action that made the newest revision."""
+        return action_id(self.deployment, self.revision)
+
+
+def action_id(deployment: str, revision: int) -> str:
+    """The id of the action that made a revision: each revision has exactly one."""
+    return f"{deployment}-{revision}"
 
 
 def rollback_target(history: Sequence[RevisionView], wanted: RollbackInput) -> RevisionView | None:

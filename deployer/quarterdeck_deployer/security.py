@@ -1,4 +1,4 @@
-"""The edge: every request passes here first. Deny by default: a path that no rule names needs the admin's credential."""
+"""The edge: every request passes here first. Deny by default: what no row of `access.RULES` names needs the role admin."""
 
 from __future__ import annotations
 
@@ -6,41 +6,35 @@ import hashlib
 import hmac
 import logging
 import re
-import secrets
 import uuid
-from datetime import timedelta
-from http.cookies import CookieError, SimpleCookie
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+from urllib.parse import parse_qs
 
-from sqlalchemy import delete
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quarterdeck.errors import Forbidden, Malformed, QuarterdeckError, TooLarge, Unauthenticated
+from quarterdeck_deployer.access import NOBODY, Access, Caller, access_of, require
 from quarterdeck_deployer.api.problems import Answer, Failed
-from quarterdeck_deployer.database import Database, utc_now
-from quarterdeck_deployer.models import LoginSession
+from quarterdeck_deployer.infrastructures.joining import JoinedNodes
+from quarterdeck_deployer.issuing import ADMIN, Issuer
+from quarterdeck_deployer.people import People
+from quarterdeck_deployer.projects import Projects
+from quarterdeck_deployer.sessions import FORM_FIELD, Sessions, Visit, session_of, visit
 from quarterdeck_deployer.settings import Settings, Tokens
 
-COOKIE = "quarterdeck_session"
-SESSION_HOURS = 8
 MAX_BODY = 8 * 2**20
 MAX_REPORT = 2**20
 
 log = logging.getLogger(__name__)
-Access = Literal["public", "node", "admin"]
-RULES: tuple[tuple[re.Pattern[str], Access], ...] = (
-    (re.compile(r"/(health|metrics|login|docs|openapi\.json)"), "public"),
-    (re.compile(r"/static/.*"), "public"),
-    (re.compile(r"/(plans|nodes)/.*"), "node"),
-    (re.compile(r"/api/.*"), "admin"),
-    (re.compile(r"/|/(deployments|models|keys|audit)(/.*)?"), "admin"),
-)
-"""Which credential each path needs; a test compares this with the routes that there are."""
-
 _UNFORESEEN = Failed("Something failed that should not.", hint="The deployer's log tells more under the x-request-id.")
 _SAFE = {"GET", "HEAD", "OPTIONS"}
+_DEPLOYMENT = re.compile(r"/(?:api/)?deployments/([a-z0-9-]+)(?:/.*)?")
+_MAX_FIELDS = 2_000
+_STREAMED = re.compile(r"/api/models/[^/]+/blobs/[^/]+")
 _HEADERS = {
     "x-content-type-options": "nosniff",
     # Not `no-referrer`: under that, browsers send forms with `Origin: null`, which nobody could tell from another site's.
@@ -50,40 +44,14 @@ _HEADERS = {
 }
 
 
-def access_of(path: str) -> Access | None:
-    """What a path needs; None where no rule names it."""
-    return next((access for pattern, access in RULES if pattern.fullmatch(path)), None)
+class Known(Protocol):
+    """Where the edge finds out who somebody is: the deployer."""
 
-
-class Sessions:
-    """Browser sessions; the database knows their ids by a digest only.
-
-    Args:
-        database: keeps them.
-        admin_token: part of the digest, so that a new token ends all sessions that the old one has begun.
-    """
-
-    def __init__(self, database: Database, admin_token: str) -> None:
-        self._database, self._token = database, admin_token.encode()
-
-    def open(self) -> str:
-        """The id of a new session."""
-        # The id is new at every login, so nobody can plant one beforehand.
-        ident, now = secrets.token_urlsafe(32), utc_now()
-        with self._database.writing.begin() as session:
-            # Expired sessions go when a new one comes: no job of its own is needed for a handful of rows.
-            session.execute(delete(LoginSession).where(LoginSession.expires <= now))
-            session.add(LoginSession(sha256=self._digest(ident), created=now, expires=now + timedelta(hours=SESSION_HOURS)))
-        return ident
-
-    def valid(self, ident: str) -> bool:
-        """Whether there is such a session and its time is not over."""
-        with self._database.sessions() as session:
-            found = session.get(LoginSession, self._digest(ident))
-        return found is not None and found.expires > utc_now()
-
-    def _digest(self, ident: str) -> str:
-        return hmac.new(self._token, ident.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+    logins: Sessions
+    people: People
+    projects: Projects
+    issuer: Issuer
+    joined: JoinedNodes
 
 
 class Edge:
@@ -92,8 +60,10 @@ class Edge:
     The body is read whole before the program sees the request, so a limit holds whatever length the client announced.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, tokens: Tokens, logins: Sessions, answer: Answer) -> None:
-        self._app, self._tokens, self._logins, self._answer = app, tokens, logins, answer
+    def __init__(self, app: ASGIApp, settings: Settings, tokens: Tokens, known: Known, answer: Answer) -> None:
+        self._app, self._settings, self._tokens, self._answer = app, settings, tokens, answer
+        self._logins, self._people, self._projects, self._issuer = known.logins, known.people, known.projects, known.issuer
+        self._nodes = known.joined
         self._hosts, self._origins = settings.allowed_hosts, settings.origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,8 +85,12 @@ class Edge:
         try:
             self._check_host(scope)
             self._check_origin(scope)
-            scope["state"]["who"] = await self._who(scope)
-            await self._app(scope, await _bounded(scope, receive), send_with_headers)
+            scope["state"]["caller"] = caller = await self._caller(scope)
+            await self._check_project(scope, caller)
+            body, replay = await _bounded(scope, receive)
+            self._check_form(scope, body)
+            with self._visiting(scope, caller):
+                await self._app(scope, replay, send_with_headers)
         except QuarterdeckError as error:
             await self._answer(scope, error)(scope, receive, send_with_headers)
         except Exception:
@@ -145,27 +119,85 @@ class Edge:
         }:
             raise Forbidden("Another site has sent this request.", code="cross-site", hint="Act from the console itself.")
 
-    async def _who(self, scope: Scope) -> str:
-        """The name of whoever asks, as the audit trail shows it."""
-        access = access_of(scope["path"])
+    async def _caller(self, scope: Scope) -> Caller:
+        """Whoever asks, if they may ask this."""
+        access = _access(scope)
         # Public routes do not look at credentials at all, so a wrong one is no error there.
         if access == "public":
-            return ""
+            return NOBODY
         kind, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
         bearer = token.strip() if kind.lower() == "bearer" else ""
         if access == "node":
-            _require(bearer, self._tokens.node, "node token")
-            return "node"
+            node = scope["path"].split("/")[2]
+            if not bearer:
+                raise Unauthenticated("This needs a node's token, and none was sent.", hint="Join with `quarterdeck node join`.")
+            self._nodes.check(bearer, node)
+            return Caller(f"node {node}", None, "node")
+        caller = await self._person(scope, bearer)
+        require(caller, access)
+        return caller
+
+    async def _person(self, scope: Scope, bearer: str) -> Caller:
         # A bearer token goes first: programs must not be lifted by a browser's cookie jar.
-        session = _cookie(scope)
-        if not bearer and session and await run_in_threadpool(self._logins.valid, session):
-            return "admin (console)"
+        if bearer and not same(bearer, self._tokens.admin) and (subject := self._issuer.subject(bearer)):
+            found = await run_in_threadpool(self._holder, subject)
+            if found is not None:
+                return found
+        if bearer.startswith("eyJ"):
+            raise Unauthenticated("The token is not good here, or not any more.", hint="Make a new one: `quarterdeck token`.")
+        session = "" if bearer else session_of(scope, self._settings)
+        if session and (caller := await run_in_threadpool(self._logins.caller, session, moved=not _by_itself(scope))):
+            scope["state"]["session"] = session
+            return caller
         _require(bearer, self._tokens.admin, "admin token")
-        return "admin"
+        return Caller("admin", "admin", "token", None)
+
+    def _holder(self, subject: str) -> Caller | None:
+        """Whose token it is, with the role and the projects of this moment: what the token says of them counts at nodes only."""
+        return Caller("admin", "admin", "jwt", None) if subject == ADMIN else self._people.caller(subject, "jwt")
+
+    @contextmanager
+    def _visiting(self, scope: Scope, caller: Caller) -> Iterator[None]:
+        """Let pages know whose session they are made for."""
+        session = scope["state"].get("session")
+        token = visit.set(Visit(caller.name, str(caller.role), self._logins.form_token(session)) if session else None)
+        try:
+            yield
+        finally:
+            visit.reset(token)
+
+    async def _check_project(self, scope: Scope, caller: Caller) -> None:
+        """Refuse changes of deployments of other people's projects, whichever route they come by."""
+        found = _DEPLOYMENT.fullmatch(scope["path"])
+        if found is None or caller.projects is None or scope["method"] in _SAFE:
+            return
+        project = await run_in_threadpool(self._projects.of_deployment, found.group(1))
+        if project is not None:
+            caller.act().require(project)
+
+    def _check_form(self, scope: Scope, body: bytes) -> None:
+        """Refuse what comes by a session and shows nothing that another site's page could not have sent."""
+        session = scope["state"].get("session")
+        if session is None or scope["method"] in _SAFE:
+            return
+        # A page elsewhere cannot send JSON without asking us first, and we would refuse; a form it can.
+        if Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+            return
+        if not same(_field(body, FORM_FIELD), self._logins.form_token(session)):
+            raise Forbidden(
+                "This form is not of a page of your session.",
+                code="form-stale",
+                kind="form",
+                hint="Open the page again, and send its form.",
+            )
 
     def _caching(self, scope: Scope) -> dict[str, str]:
         # Pages show states and secrets shown once; nothing of them may come from a cache.
         return {} if scope["path"].startswith("/static/") else {"cache-control": "no-store"}
+
+
+def _access(scope: Scope) -> Access:
+    return access_of(scope["method"], scope["path"]) or "admin"
 
 
 def same(given: str, expected: str) -> bool:
@@ -183,20 +215,26 @@ def _require(given: str, expected: str, name: str) -> None:
         raise Unauthenticated(f"This is not the {name} of this instance.", hint="`quarterdeck status` tells where it lies.")
 
 
-def _cookie(scope: Scope) -> str:
+def _field(body: bytes, name: str) -> str:
+    """A field of a form; empty where there is none, or too many fields for one to be looked for."""
     try:
-        found = SimpleCookie(Headers(scope=scope).get("cookie", "")).get(COOKIE)
-    except CookieError:
+        return parse_qs(body.decode("utf-8", "replace"), max_num_fields=_MAX_FIELDS).get(name, [""])[0]
+    except ValueError:
         return ""
-    return found.value if found else ""
 
 
-async def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """Read the body up to its limit; gives back a `receive` that replays it."""
-    if scope["method"] in _SAFE:
-        return receive
+def _by_itself(scope: Scope) -> bool:
+    """Whether a page asks to refresh a part of itself: that is no sign of anybody being there."""
+    return scope["method"] == "GET" and "hx-request" in Headers(scope=scope)
+
+
+async def _bounded(scope: Scope, receive: Receive) -> tuple[bytes, Receive]:
+    """Read the body up to its limit; gives it back, and a `receive` that replays it."""
+    # Files of packages go to disk as they come, with a limit of their own.
+    if scope["method"] in _SAFE or (scope["method"] == "PUT" and _STREAMED.fullmatch(scope["path"])):
+        return b"", receive
     # Nodes send small reports, strangers at most a token; only who is known may send labels by the thousand.
-    limit = MAX_BODY if access_of(scope["path"]) not in ("node", "public") else MAX_REPORT
+    limit = MAX_BODY if _access(scope) not in ("node", "public") else MAX_REPORT
     body, more = bytearray(), True
     while more:
         message = await receive()
@@ -213,7 +251,7 @@ async def _bounded(scope: Scope, receive: Receive) -> Receive:
         # What comes after the body is the client's going away.
         return next(replayed, None) or await receive()
 
-    return replay
+    return bytes(body), replay
 
 
 def _sha256(text: str) -> str:

@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from quarterdeck.errors import InvalidInput
 from quarterdeck.schema import Frozen, Name
-from quarterdeck.settings import PREFIX, ProgramSettings
+from quarterdeck.settings import PREFIX
 from quarterdeck.storage import S3Files
+from quarterdeck_deployer.sign_in_settings import SignInSettings
 
 
-class Settings(ProgramSettings):
+class Settings(SignInSettings):
     """Each field is one variable: its name in capitals after ``QUARTERDECK_``."""
 
     data: Path = Field(Path(".quarterdeck"), description="Folder of the database, of the default store and of the token files.")
@@ -26,6 +29,15 @@ class Settings(ProgramSettings):
         description="Further addresses under which it is reached, with commas between: `https://models.example.org`. "
         "The first is shown as the console's; requests to other names are refused.",
     )
+    database: str = Field(
+        "",
+        repr=False,
+        description="`postgresql://user@host:5432/name`, parameters of libpq such as `sslmode` behind a `?`; empty: a SQLite "
+        "file in the data folder.",
+    )
+    database_password_file: Path | None = Field(
+        None, description="File with PostgreSQL's password, in place of one in the URL; read anew for every connection."
+    )
     store: str = Field(
         "", description="Store of packages and records: a folder or s3://bucket/prefix; empty: `store` in the data folder."
     )
@@ -34,9 +46,22 @@ class Settings(ProgramSettings):
         description="Folder with `access-key-id`, `secret-access-key` and maybe `session-token`; read anew when they change.",
     )
     s3_ca: Path | None = Field(None, description="PEM file of the S3 server's authority; read anew when it changes.")
+    upload_bytes: Annotated[int, Field(ge=1)] = Field(
+        4 * 2**30, description="Bytes of one file at most, of packages that are published through the API."
+    )
+    cluster_namespaces: Annotated[str, Field(pattern=r"^([a-z0-9-]+( *, *[a-z0-9-]+)*)?$")] = Field(
+        "",
+        description="Namespaces of the cluster that it runs in, with commas between: each is an infrastructure from the start, "
+        "and the first stages are on the first of them.",
+    )
     main_url: str = Field("http://127.0.0.1:8401", description="Base URL of the main node, as callers reach it.")
     challenger_url: str = Field(
         "http://127.0.0.1:8402", description="Base URL of the challenger node, as the main node reaches it."
+    )
+    gates_run_code: bool = Field(
+        False,
+        description="Whether gates and test queries may load packages that run code, in a process beside the deployer and with "
+        "its rights; `quarterdeck up` says yes, since there everything belongs to one person.",
     )
     token_file: Path | None = Field(None, description="File with the admin token; default: `token` in the data folder.")
     node_token_file: Path | None = Field(
@@ -56,10 +81,26 @@ class Settings(ProgramSettings):
                 raise ValueError("each address is http(s)://host or http(s)://host:port and nothing more")
         return value
 
+    @field_validator("database")
+    @classmethod
+    def _postgresql_only(cls, value: str) -> str:
+        # Never with the value: it may hold the password.
+        if value and _postgresql(value) is None:
+            raise ValueError("it is postgresql://user@host/name and parameters of libpq, or empty")
+        return value
+
+    @field_validator("database_password_file")
+    @classmethod
+    def _one_password(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        url = _postgresql(info.data.get("database", ""))
+        if value is not None and (url is None or url.password is not None):
+            raise ValueError("it goes with a postgresql:// database without a password of its own")
+        return value
+
     @property
-    def database(self) -> Path:
-        """The SQLite file."""
-        return self.data / "deployer.db"
+    def database_place(self) -> Path | URL:
+        """The SQLite file, or PostgreSQL's URL."""
+        return _postgresql(self.database) or self.data / "deployer.db"
 
     @property
     def store_url(self) -> str:
@@ -67,6 +108,11 @@ class Settings(ProgramSettings):
         if "://" in self.store:
             return self.store
         return str((Path(self.store).expanduser() if self.store else self.data / "store").absolute())
+
+    @property
+    def clusters(self) -> list[str]:
+        """The namespaces, each once."""
+        return list(dict.fromkeys(part.strip() for part in self.cluster_namespaces.split(",") if part.strip()))
 
     @property
     def s3_files(self) -> S3Files:
@@ -83,6 +129,15 @@ class Settings(ProgramSettings):
         """Where the console's own forms come from, as browsers write it."""
         names = {"127.0.0.1", "localhost", self._bracketed}
         return frozenset({*_parts(self.urls), *(f"http://{name}:{self.port}" for name in names)})
+
+    def secure(self, host: str) -> bool:
+        """Whether browsers that ask for this host come by https: cookies are bound to that where it is so."""
+        return f"https://{host}" in self.origins and f"http://{host}" not in self.origins
+
+    @property
+    def issuer_place(self) -> Path:
+        """The file of the keys that people's tokens are signed with."""
+        return self.issuer_file or self.data / "issuer-keys.json"
 
     @property
     def url(self) -> str:
@@ -119,6 +174,15 @@ class Tokens(Frozen):
 def _parts(urls: str) -> list[str]:
     """The addresses of a list with commas between."""
     return [part.strip().lower() for part in urls.split(",") if part.strip()]
+
+
+def _postgresql(text: str) -> URL | None:
+    """The URL of a database on a PostgreSQL server; None where the text is none."""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        return None
+    return url if url.drivername in ("postgresql", "postgres") and url.database else None
 
 
 def _token(path: Path, variable: str) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 
 from quarterdeck.errors import InvalidInput
 from quarterdeck.schema import Frozen, Name
-from quarterdeck_deployer.audit import Act
+from quarterdeck_deployer.access import Caller
+from quarterdeck_deployer.actions import State
+from quarterdeck_deployer.audit import Act, Once
 from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.revisions import Changed
 
@@ -21,10 +26,13 @@ class ActionAnswer(Frozen):
     """What became of an action. `applied` False is no failure: the reconcile loop goes on with it."""
 
     deployment: Name
+    action: str = Field(description="The action that made the newest revision.", examples=["late-flights-4"])
+    state: State = Field(description="How far it is: `accepted` until it ends.")
     revision: int = Field(description="The newest revision.", examples=[4])
     changed: bool = Field(description="Whether this action made it; False where everything was so already.")
     applied: bool = Field(description="Whether nodes were seen to do it within the wait.")
     note: str = Field("", description="Why nothing changed, or what it still waits for.")
+    warnings: list[str] = Field(default_factory=list, description="What whoever did it should know, in sentences.")
 
 
 def _deployer(request: Request) -> Deployer:
@@ -36,36 +44,63 @@ TheDeployer = Annotated[Deployer, Depends(_deployer)]
 
 
 class Author:
-    """Who sent a request, and what they believe the newest revision to be."""
+    """Who sent a request, what they believe the newest revision to be, and under which key they may send it again."""
 
-    def __init__(
-        self,
-        request: Request,
-        if_match: Annotated[
-            str | None, Header(description='The newest revision as the caller knows it, e.g. "4"; another one is a conflict.')
-        ] = None,
-    ) -> None:
-        self._who: str = request.state.who
-        self._expected = _revision(if_match)
+    def __init__(self, caller: Caller, expected: int | None, once: Once | None) -> None:
+        self._caller, self._expected, self._once = caller, expected, once
 
     def act(self, why: str = "") -> Act:
         """The author's act, for a reason."""
-        return Act(who=self._who, why=why, expected=self._expected)
+        caller = self._caller
+        return Act(who=caller.name, why=why, expected=self._expected, once=self._once, projects=caller.projects)
 
 
-TheAuthor = Annotated[Author, Depends()]
+async def _author(
+    request: Request,
+    if_match: Annotated[
+        str | None, Header(description='The newest revision as the caller knows it, e.g. "4"; another one is a conflict.')
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=200,
+            description="A new random text for each new request. The same request with the same key is done once within 24 h, "
+            "and answered again.",
+        ),
+    ] = None,
+) -> Author:
+    once = Once(idempotency_key, await _fingerprint(request, if_match)) if idempotency_key else None
+    return Author(request.state.caller, _revision(if_match), once)
+
+
+async def _fingerprint(request: Request, if_match: str | None) -> str:
+    """Everything that a request does; how long the caller waits for the answer is no part of that."""
+    query = [(name, value) for name, value in request.query_params.multi_items() if name != "wait"]
+    told = json.dumps([request.method, request.url.path, sorted(query), if_match])
+    return hashlib.sha256(told.encode() + b"\n" + await request.body()).hexdigest()
+
+
+TheAuthor = Annotated[Author, Depends(_author)]
 
 
 async def answer(deployer: Deployer, changed: Changed, wait: float) -> ActionAnswer:
     """Wait as long as the caller likes, then tell how far it is."""
     # The action is committed by now: giving up waiting changes nothing about it.
     outcome = await deployer.applied(changed.deployment, changed.revision, wait)
+    if outcome.applied:
+        # What has been seen here need not wait for the loop's next look: whoever reads the action now finds its end.
+        await run_in_threadpool(deployer.settler.settle)
+    action = await run_in_threadpool(deployer.actions.one, changed.action)
     return ActionAnswer(
         deployment=changed.deployment,
+        action=action.id,
+        state=action.state,
         revision=changed.revision,
         changed=changed.changed,
         applied=outcome.applied,
         note=changed.note or outcome.reason,
+        warnings=changed.warnings,
     )
 
 

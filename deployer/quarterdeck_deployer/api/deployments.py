@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Query, Response
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from quarterdeck.schema import Frozen, Name
 from quarterdeck_deployer.api.common import ActionAnswer, TheAuthor, TheDeployer, Wait, answer
+from quarterdeck_deployer.api.paging import ThePage
 from quarterdeck_deployer.api.problems import ERRORS
 from quarterdeck_deployer.deployer import Deployer
-from quarterdeck_deployer.deployments import Living
+from quarterdeck_deployer.deployments import DeploymentFilter, Living
 from quarterdeck_deployer.observed import ObservedDeployment
 from quarterdeck_deployer.revisions import ChallengerInput, DeploymentInput, RevisionView, RollbackInput, SwapInput, Why
 
@@ -49,16 +50,26 @@ class DeploymentView(Frozen):
 
 
 @router.get("")
-def deployments(deployer: TheDeployer) -> list[DeploymentView]:
-    """All deployments, by name."""
+def deployments(
+    deployer: TheDeployer,
+    page: ThePage,
+    project: Annotated[Name | None, Query(description="Only of this project.", examples=["default"])] = None,
+    stage: Annotated[Name | None, Query(description="Only in this stage.", examples=["prod"])] = None,
+    service: Annotated[Name | None, Query(description="Only of this service.", examples=["late-flights"])] = None,
+    model: Annotated[Name | None, Query(description="Only where a version of this model is main.", examples=["flights"])] = None,
+) -> list[DeploymentView]:
+    """Deployments, by name."""
     # Read at one moment: what is deleted meanwhile must not fail the whole list.
-    return [_view(deployer, one) for one in deployer.deployments.living()]
+    wanted = DeploymentFilter(project or "", stage or "", service or "", model or "")
+    return page.answer(deployer.deployments.listed(page.window, wanted).of(lambda one: _view(deployer, one)))
 
 
 @router.get("/{name}")
-def deployment(name: Name, deployer: TheDeployer) -> DeploymentView:
-    """One deployment: what is wished, what is observed, where it is."""
-    return _view(deployer, deployer.deployments.one(name))
+def deployment(name: Name, deployer: TheDeployer, response: Response) -> DeploymentView:
+    """One deployment: what is wished, what is observed, where it is. Its ETag is the newest revision, for If-Match."""
+    one = deployer.deployments.one(name)
+    response.headers["etag"] = f'"{one.wish.number}"'
+    return _view(deployer, one)
 
 
 @router.put("/{name}")
@@ -124,9 +135,9 @@ async def rollback(
 
 
 @router.get("/{name}/revisions")
-def revisions(name: Name, deployer: TheDeployer) -> list[RevisionView]:
-    """All revisions, newest first."""
-    return deployer.deployments.history(name)
+def revisions(name: Name, deployer: TheDeployer, page: ThePage) -> list[RevisionView]:
+    """The newest revisions first."""
+    return page.answer(deployer.deployments.revisions(name, page.window))
 
 
 @router.post("/{name}/run")
@@ -147,6 +158,6 @@ async def stop(
 
 def _view(deployer: Deployer, one: Living) -> DeploymentView:
     name = one.wish.deployment
-    base = deployer.settings.main_url.rstrip("/")
+    base = deployer.urls(one.wish).main
     urls = Urls(predict=f"{base}/deployments/{name}/predict", form=f"{base}/deployments/{name}/form", docs=f"{base}/docs")
     return DeploymentView(name=name, wish=one.wish, observed=deployer.observe(one), urls=urls)

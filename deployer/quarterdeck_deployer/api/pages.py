@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from starlette.concurrency import run_in_threadpool
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from quarterdeck.schema import Frozen
 from quarterdeck_deployer.api.common import TheDeployer
 from quarterdeck_deployer.api.instance import program_version
 from quarterdeck_deployer.api.problems import ERRORS
-from quarterdeck_deployer.console.pages import DocsPage, DocumentedRoute, LoginPage, Shell
+from quarterdeck_deployer.console.pages import DocsPage, DocumentedRoute, Shell
 from quarterdeck_deployer.console.rendering import render
-from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.metrics import DeployerCollector
-from quarterdeck_deployer.security import COOKIE, SESSION_HOURS, same
 
 router = APIRouter(tags=["instance"], responses=ERRORS)
 
@@ -44,19 +41,6 @@ def metrics(deployer: TheDeployer) -> Response:
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/login", response_class=HTMLResponse)
-async def login(deployer: TheDeployer, token: Annotated[str, Query(description="The admin token.")] = "") -> Response:
-    """Exchange the admin token for a session cookie and go to the console: the link that `quarterdeck up` prints."""
-    # The token stands in the address only for this one redirect; pages never see it again.
-    return await _logged_in(deployer, token)
-
-
-@router.post("/login", response_class=HTMLResponse, include_in_schema=False)
-async def login_by_form(deployer: TheDeployer, token: Annotated[str, Form()] = "") -> Response:
-    """The same by a form: what is typed stays out of addresses, and so out of the browser's history."""
-    return await _logged_in(deployer, token)
-
-
 @router.get("/docs", response_class=HTMLResponse, include_in_schema=False)
 def docs(request: Request) -> HTMLResponse:
     """The API as a page: every route with its parameters and answers, from the OpenAPI document."""
@@ -75,13 +59,3 @@ def docs(request: Request) -> HTMLResponse:
     ]
     shell = Shell("API", "api", "quarterdeck --help", "/openapi.json")
     return render("docs.html", DocsPage(shell, document["info"]["title"], operations))
-
-
-async def _logged_in(deployer: Deployer, token: str) -> Response:
-    if not same(token, deployer.tokens.admin):
-        page = LoginPage(Shell("Log in", "log in", "quarterdeck status", "/openapi.json"), refused=bool(token))
-        return render("login.html", page, 401)
-    answer = RedirectResponse("/", status_code=303)
-    session = await run_in_threadpool(deployer.logins.open)
-    answer.set_cookie(COOKIE, session, max_age=SESSION_HOURS * 3600, httponly=True, samesite="strict")
-    return answer

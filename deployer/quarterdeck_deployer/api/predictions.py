@@ -27,7 +27,7 @@ def _index(request: Request, deployer: TheDeployer) -> PredictionIndex:
     # Two first requests at once must not make two indexes.
     with _making:
         if not hasattr(state, "prediction_index"):
-            state.prediction_index = PredictionIndex(deployer.storage, deployer.sessions, deployer.settings.data / "spill")
+            state.prediction_index = PredictionIndex(deployer.records, deployer.sessions, deployer.settings.data / "spill")
         index: PredictionIndex = state.prediction_index
         return index
 

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -20,6 +20,8 @@ from quarterdeck.errors import InvalidInput, Malformed, NotFound, Overloaded, Qu
 Answer = Callable[[Scope, QuarterdeckError], Response]
 """Turns an error into the answer to a request."""
 MEDIA_TYPE = "application/problem+json"
+# Busy, no connection free, the server away, or become a copy that only reads: later it will be otherwise.
+_DATABASE = (OperationalError, InterfaceError, InternalError, NoConnection, DataError)
 log = logging.getLogger(__name__)
 
 
@@ -72,7 +74,7 @@ def install(app: FastAPI, answer: Answer) -> None:
         return response
 
     # No connection free is the same to the caller as a database that is busy: nothing was done, later it will be.
-    for kind in (QuarterdeckError, RequestValidationError, HTTPException, OperationalError, NoConnection):
+    for kind in (QuarterdeckError, RequestValidationError, HTTPException, *_DATABASE):
         app.add_exception_handler(kind, handle)
 
 
@@ -86,6 +88,13 @@ def _known(request: Request, error: Exception) -> QuarterdeckError:
         log.warning("request %s: the store: %s", request.state.request_id, error.detail)
     if isinstance(error, QuarterdeckError):
         return error
+    if isinstance(error, DataError):
+        # PostgreSQL keeps no NUL in a text and no number beyond its columns' types; what is meant well has neither.
+        return InvalidInput(
+            "A text or a number of the request is none that the database can keep.",
+            code="unstorable",
+            hint="Leave out control characters, and numbers beyond two billion.",
+        )
     log.warning("request %s: the database: %s", request.state.request_id, error)
     return Overloaded("The database is busy or cannot be written.", code="database-busy", hint="Try again; nothing was changed.")
 

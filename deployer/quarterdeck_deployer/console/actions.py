@@ -17,7 +17,6 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from quarterdeck.errors import Conflict, NotFound
 from quarterdeck.schema import Name, Row
 from quarterdeck_deployer.api.common import TheDeployer
-from quarterdeck_deployer.audit import Act
 from quarterdeck_deployer.console import pages, trying
 from quarterdeck_deployer.console.confirming import deletion
 from quarterdeck_deployer.console.pages import Shell
@@ -101,7 +100,7 @@ def delete(request: Request, name: Name, deployer: TheDeployer, repeated: Annota
         return deletion(deployer.deployments.current(name), "This is not its name.", why)
     # The second click of two finds nothing left to delete, which is what was wanted.
     with suppress(NotFound):
-        deployer.deployments.delete(name, Act(who=request.state.who, why=why))
+        deployer.deployments.delete(name, request.state.caller.act(why))
     return RedirectResponse("/deployments", status_code=303)
 
 
@@ -117,7 +116,7 @@ async def try_it(request: Request, name: Name, deployer: TheDeployer) -> HTMLRes
 @router.post("/models/{model}/active")
 def activate(request: Request, model: Name, version: Annotated[int, Form(ge=1)], deployer: TheDeployer) -> RedirectResponse:
     """Make a version the active one; where it is already, nothing happens."""
-    deployer.registry.activate(model, version, Act(who=request.state.who))
+    deployer.registry.activate(model, version, request.state.caller.act())
     return RedirectResponse(f"/models/{model}", status_code=303)
 
 
@@ -146,7 +145,7 @@ async def create_key(request: Request, deployer: TheDeployer, tickets: TheTicket
             "This form was sent before, and the key that it made exists; its secret was in the first answer only.",
             hint="If that answer is lost, revoke the key and create another one.",
         )
-    made = await run_in_threadpool(deployer.keys.create, given, Act(who=request.state.who))
+    made = await run_in_threadpool(deployer.keys.create, given, request.state.caller.act())
     page = await run_in_threadpool(keys_page, deployer, tickets.new(), 1)
     return render("keys.html", pages.KeysPage(page.shell, page.rows, page.ticket, secret=made.secret, created=made), 201)
 
@@ -154,7 +153,7 @@ async def create_key(request: Request, deployer: TheDeployer, tickets: TheTicket
 @router.post("/keys/{key}/revoke")
 def revoke_key(request: Request, key: str, deployer: TheDeployer) -> RedirectResponse:
     """Take a key back; a second time changes nothing."""
-    deployer.keys.revoke(key, Act(who=request.state.who))
+    deployer.keys.revoke(key, request.state.caller.act())
     return RedirectResponse("/keys", status_code=303)
 
 
@@ -184,8 +183,8 @@ async def _asked(deployer: Deployer, name: str, typed: dict[str, str]) -> TryFor
     if any(one.problem for one in fields):
         return TryForm(fields=fields, target=schema.target)
     # The deployer asks, not the browser: no key ever reaches the page, and no request leaves its origin.
-    settings, tokens = deployer.settings, deployer.tokens
-    doors = Doors(settings.main_url.rstrip("/"), settings.challenger_url.rstrip("/"), deployer.console_key, tokens.mirror)
+    urls = deployer.urls(wish)
+    doors = Doors(urls.main, urls.challenger, deployer.console_key, deployer.tokens.mirror)
     # Nodes are neighbours: a proxy of the surroundings must not come between.
     async with httpx.AsyncClient(trust_env=False) as client:
         asked = [trying.ask_main(client, doors, name, row)]
@@ -198,13 +197,13 @@ async def _asked(deployer: Deployer, name: str, typed: dict[str, str]) -> TryFor
 
 
 def _snippets(deployer: Deployer, wish: RevisionView, row: Row) -> trying.Snippets:
-    url = f"{deployer.settings.main_url.rstrip('/')}/deployments/{wish.deployment}/predict"
+    url = f"{deployer.urls(wish).main}/deployments/{wish.deployment}/predict"
     return trying.snippets(url, wish.deployment, row, keyed=wish.access != "public")
 
 
 async def _do(request: Request, deployer: Deployer, why: str, action: Callable[..., Changed], *given: object) -> RedirectResponse:
     """Take an action of the deployments, wait a little for the nodes, then show the deployment with a banner about it."""
-    changed = await run_in_threadpool(action, *given, Act(who=request.state.who, why=why))
+    changed = await run_in_threadpool(action, *given, request.state.caller.act(why))
     # A step back to a loaded version is done in this time; what takes longer is told by the banner.
     await deployer.applied(changed.deployment, changed.revision, WAIT_SECONDS)
     return RedirectResponse(f"/deployments/{changed.deployment}?done={changed.revision}", status_code=303)

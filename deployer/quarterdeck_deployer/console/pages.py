@@ -16,7 +16,7 @@ from quarterdeck_deployer.keys import KeyView
 from quarterdeck_deployer.observed import ObservedDeployment, Placed
 from quarterdeck_deployer.performance import Performance
 from quarterdeck_deployer.predictions import Ledger, PredictedRow
-from quarterdeck_deployer.registry import ModelDetail, ModelView, VersionView
+from quarterdeck_deployer.registry_views import ModelDetail, ModelView, VersionView
 from quarterdeck_deployer.revisions import Content, RevisionView, way_back
 
 FINE = {"Settled", "NoChallenger", "NothingBefore", "Never", "RejectedBefore", "Stopped"}
@@ -262,6 +262,16 @@ class LoginPage:
 
     shell: Shell
     refused: bool
+    provider: bool
+
+
+@dataclass(frozen=True)
+class SignedInPage:
+    """The step between the provider of identities and the console."""
+
+    shell: Shell
+    name: str
+    provider: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from quarterdeck_deployer.api.instance import program_version
 from quarterdeck_deployer.api.problems import Failed, problem_response
 from quarterdeck_deployer.console import words
 from quarterdeck_deployer.console.pages import ErrorPage, Shell
+from quarterdeck_deployer.sessions import FORM_FIELD, visit
 
 _MEDIA = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml", "txt": "text/plain"}
 # By the package, so that a wheel or a zip serves them as well.
@@ -26,8 +27,8 @@ _FOLDER = files("quarterdeck_deployer.console") / "static"
 ASSETS = {file.name: file.read_bytes() for file in _FOLDER.iterdir() if file.name.rpartition(".")[2] in _MEDIA}
 """Everything under /static/, read once."""
 _TICKETS = 1_000
-_PEOPLE = re.compile(r"/|/(login|docs|deployments|models|keys|audit)(/.*)?")
-_PROGRAMS = re.compile(r"/(api|plans|nodes|static)/.*|/(health|metrics|openapi\.json)")
+_PEOPLE = re.compile(r"/|/(login|docs|deployments|models|promotions|keys|audit|account|logout)(/.*)?")
+_PROGRAMS = re.compile(r"/(api|plans|nodes|static|\.well-known)/.*|/(health|metrics|openapi\.json)")
 
 
 def asset_url(name: str) -> str:
@@ -51,13 +52,24 @@ _environment = Environment(
 _environment.filters.update(
     short=words.short, stamp=words.stamp, age=words.age, number=words.number, count=words.count, size=words.size
 )
-_environment.globals.update(asset=asset_url, program_version=program_version)
+_environment.globals.update(asset=asset_url, program_version=program_version, visit=visit.get)
+# Of every form that does something, whoever writes its template: one that was forgotten could be sent from another site.
+_POSTING = re.compile(r'<form\b[^>]*\bmethod="post"[^>]*>', re.IGNORECASE)
 
 
 def render(template: str, page: object, status: int = 200, headers: Mapping[str, str] | None = None) -> HTMLResponse:
     """The page as HTML; of `headers`, what describes another body is left out."""
     given = {name: value for name, value in (headers or {}).items() if not name.startswith("content-")}
-    return HTMLResponse(_environment.get_template(template).render(page=page), status_code=status, headers=given)
+    return HTMLResponse(_with_tokens(_environment.get_template(template).render(page=page)), status_code=status, headers=given)
+
+
+def _with_tokens(html: str) -> str:
+    """The page with the visit's token in every form that posts; as it is where no session asks for it."""
+    asking = visit.get()
+    if asking is None:
+        return html
+    field = f'<input type="hidden" name="{FORM_FIELD}" value="{asking.form_token}">'
+    return _POSTING.sub(lambda form: form.group() + field, html)
 
 
 def answer(scope: Scope, error: QuarterdeckError) -> Response:

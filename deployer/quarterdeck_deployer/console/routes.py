@@ -15,17 +15,20 @@ from quarterdeck.schema import Name
 from quarterdeck_deployer.api.common import TheDeployer
 from quarterdeck_deployer.api.performance import performance_of
 from quarterdeck_deployer.api.predictions import TheIndex
-from quarterdeck_deployer.console import actions, confirming, pages
+from quarterdeck_deployer.console import account, actions, comparing, confirming, pages, promoting
 from quarterdeck_deployer.console.pages import Shell
 from quarterdeck_deployer.console.rendering import ASSETS, media_type, render
 from quarterdeck_deployer.console.words import slice_of
 from quarterdeck_deployer.deployer import Deployer
+from quarterdeck_deployer.listing import Window
 from quarterdeck_deployer.predictions import PredictionIndex
+from quarterdeck_deployer.revisions import RevisionView
 
 router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
 PageNumber = Annotated[int, Query(ge=1, description="Page of a long list.")]
 _NEWEST = 20
 _AUDIT_ROWS = 50
+_MOST_MODELS = 10_000
 
 
 @router.get("/")
@@ -47,7 +50,9 @@ def static(name: str) -> Response:
 @router.get("/deployments")
 def deployments(deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
     """All deployments."""
-    found = slice_of(deployer.deployments.living(), page)
+    # Those of one service stand together, in whichever stages they live.
+    wishes = sorted(deployer.deployments.living(), key=lambda one: (one.wish.service or one.wish.deployment, one.wish.deployment))
+    found = slice_of(wishes, page)
     # Only the rows of this page are observed: a long list costs no more than a short one.
     rows = [pages.deployment_row(one.wish, deployer.observe(one)) for one in found.items]
     shell = Shell("Deployments", "deployments", "quarterdeck get", "/api/deployments")
@@ -65,7 +70,7 @@ def deployment(
         shell=Shell(name, "deployments", f"quarterdeck status {name}", f"/api/deployments/{name}"),
         status=pages.status(history[0], observed),
         history=pages.history(history, observed, page),
-        addresses=_addresses(deployer, name),
+        addresses=_addresses(deployer, history[0]),
         measured=_measured(deployer, index, name),
         form=actions.empty_form(deployer, history[0]),
         done=pages.done(done, history, observed),
@@ -96,7 +101,7 @@ def try_it(name: Name, deployer: TheDeployer) -> HTMLResponse:
 def models(deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
     """All models."""
     shell = Shell("Models", "models", "quarterdeck model list", "/api/models")
-    return render("models.html", pages.ModelsPage(shell, slice_of(deployer.registry.models(), page)))
+    return render("models.html", pages.ModelsPage(shell, slice_of(deployer.registry.models(Window(_MOST_MODELS)).items, page)))
 
 
 @router.get("/models/{model}")
@@ -138,8 +143,8 @@ def audit(deployer: TheDeployer, before: Annotated[int | None, Query(ge=1)] = No
     return render("audit.html", pages.AuditPage(shell, entries[:_AUDIT_ROWS], older))
 
 
-def _addresses(deployer: Deployer, name: str) -> pages.Addresses:
-    base = deployer.settings.main_url.rstrip("/")
+def _addresses(deployer: Deployer, wish: RevisionView) -> pages.Addresses:
+    base, name = deployer.urls(wish).main, wish.deployment
     return pages.Addresses(f"{base}/deployments/{name}/predict", f"{base}/deployments/{name}/form", f"{base}/docs")
 
 
@@ -155,5 +160,8 @@ def _measured(deployer: Deployer, index: PredictionIndex, name: str) -> pages.Me
         return pages.Measured(problem=str(error))
 
 
+router.include_router(comparing.router)
 router.include_router(confirming.router)
+router.include_router(promoting.router)
+router.include_router(account.router)
 router.include_router(actions.router)

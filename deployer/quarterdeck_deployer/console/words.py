@@ -42,6 +42,12 @@ PLACED = _tags(
     ("unknown", "?", "unknown"),
 )  # fmt: skip
 
+PROMOTION = _tags(
+    ("checking", "◐", "busy"), ("waiting for approval", "▲", "warn"), ("refused", "✕", "bad"), ("done", "●", "good"),
+    ("failed", "✕", "bad"), ("overtaken", "○", "off"),
+)  # fmt: skip
+GATE = _tags(("passed", "●", "good"), ("refused", "✕", "bad"))
+
 VERBS = {
     "create": "created",
     "change": "changed",
@@ -50,9 +56,11 @@ VERBS = {
     "clear": "challenger cleared",
     "swap": "swapped",
     "rollback": "rolled back",
+    "promote": "promoted",
     "run": "started",
     "stop": "stopped",
     "delete": "deleted",
+    "adopt": "adopted",
 }
 """What a revision's kind is called once it is done."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from quarterdeck_deployer.migrations.triggers import forget, freeze
+
 revision = "0001"
 down_revision = None
 
@@ -19,11 +21,7 @@ def upgrade() -> None:
     _access()
     _observed()
     for table in _IMMUTABLE:
-        for verb in ("UPDATE", "DELETE"):
-            op.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                f"BEGIN SELECT RAISE(ABORT, '{table} are immutable'); END"
-            )
+        freeze(table)
 
 
 def downgrade() -> None:
@@ -31,6 +29,7 @@ def downgrade() -> None:
     # In the opposite order of their making, so that no foreign key points at nothing.
     for table in ("nodes", "labels", "sessions", "keys", "audit", "revisions", "deployments", "versions", "runs", "models"):
         op.drop_table(table)
+    forget()
 
 
 def _registry() -> None:

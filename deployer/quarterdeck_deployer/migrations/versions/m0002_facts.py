@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
+
+from quarterdeck_deployer.migrations.triggers import thawed
 
 revision = "0002"
 down_revision = "0001"
 
-# The file itself reads what is there: a manifest of a version that was registered before must not be written anew.
-_FACTS = """
-UPDATE versions SET facts = json_object(
-    'form', json_extract(manifest, '$.form'),
-    'trust', json_extract(manifest, '$.trust'),
-    'task', json_extract(manifest, '$.schema.task'),
-    'size_bytes', (SELECT coalesce(sum(json_extract(value, '$.size')), 0) FROM json_each(manifest, '$.files')),
-    'metrics', json(coalesce(json_extract(manifest, '$.metrics'), '{}')),
-    'description', coalesce(json_extract(manifest, '$.description'), ''),
-    'parent', json_extract(manifest, '$.parent'),
-    'golden_rows', json_array_length(manifest, '$.golden'),
-    'proof', json(json_extract(manifest, '$.proof'))
+# The columns as they are after this step: later ones must not reach back into what this one does.
+_VERSIONS = sa.table(
+    "versions",
+    sa.column("model", sa.String()),
+    sa.column("version", sa.Integer()),
+    sa.column("manifest", sa.Text()),
+    sa.column("facts", sa.JSON()),
 )
-"""
-_TRIGGER = "CREATE TRIGGER versions_no_update BEFORE UPDATE ON versions BEGIN SELECT RAISE(ABORT, 'versions are immutable'); END"
 
 
 def upgrade() -> None:
     """Add the column and fill it from the manifests."""
     op.add_column("versions", sa.Column("facts", sa.JSON(), nullable=False, server_default="{}"))
+    connection, table = op.get_bind(), _VERSIONS
     # This once, and in the migration's own transaction: afterwards nobody can change a version again.
-    op.execute("DROP TRIGGER versions_no_update")
-    op.execute(_FACTS)
-    op.execute(_TRIGGER)
+    with thawed("versions"):
+        for model, version in connection.execute(sa.select(table.c.model, table.c.version)).all():
+            which = (table.c.model == model) & (table.c.version == version)
+            # One at a time: a manifest may be megabytes.
+            manifest = json.loads(connection.execute(sa.select(table.c.manifest).where(which)).scalar_one())
+            connection.execute(sa.update(table).where(which).values(facts=_facts(manifest)))
 
 
 def downgrade() -> None:
     """Take the column away; the manifests still say everything."""
     op.drop_column("versions", "facts")
+
+
+def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
+    # Read as it is, not through today's class: a version that was registered long ago must not be judged anew.
+    return {
+        "form": manifest["form"],
+        "trust": manifest["trust"],
+        "task": manifest["schema"]["task"],
+        "size_bytes": sum(entry["size"] for entry in manifest["files"]),
+        "metrics": manifest.get("metrics") or {},
+        "description": manifest.get("description") or "",
+        "parent": manifest.get("parent"),
+        "golden_rows": len(manifest["golden"]),
+        "proof": manifest.get("proof"),
+    }
