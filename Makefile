@@ -46,7 +46,7 @@ cluster-up: setup ## A Kubernetes of this machine's own with everything on it to
 cluster-down: setup ## Remove every trace of cluster-up
 	@$(python) -m tests.cluster down
 
-test-cluster: setup ## Tests on such a Kubernetes (CLUSTER=keep leaves it running; ARGS go to pytest)
+test-cluster: setup ## Tests on such a Kubernetes (CLUSTER=keep leaves it running, CLUSTER=kubeconfig takes yours; ARGS go to pytest)
 	@tools/cluster-needs
 	@$(python) -m pytest tests/cluster $(ARGS)
 

@@ -88,7 +88,7 @@ class Console:
 
     def page(self, path: str, **query: Any) -> str:
         """The HTML of a page that must be there, asked as a browser without scripts does."""
-        answer = self.world.http.get(path, params=query, headers={"accept": "text/html"})
+        answer = self.world.http.get(path, params=query or None, headers={"accept": "text/html"})
         assert answer.status_code == 200, answer.text
         return answer.text
 

@@ -48,11 +48,12 @@ def healthy(port: int) -> bool:
 
 @dataclass
 class DeployerProcess:
-    """One deployer that may die; everything it knows lies in `folder`."""
+    """One deployer that may die; everything it knows lies in `folder`, or where its `settings` say."""
 
     folder: Path
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = None
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -61,7 +62,7 @@ class DeployerProcess:
 
     def up(self) -> None:
         """Start, and wait until it answers."""
-        self.process = start(self.folder, self.port)
+        self.process = start(self.folder, self.port, **self.settings)
         eventually(lambda: healthy(self.port), 60)
 
     def kill(self) -> None:

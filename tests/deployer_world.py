@@ -19,6 +19,7 @@ from quarterdeck.storage import Storage, open_storage
 from quarterdeck.storage.keys import manifest_key
 from quarterdeck_deployer.__main__ import Server
 from quarterdeck_deployer.app import create_app
+from quarterdeck_deployer.database import Database
 from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.settings import Settings, Tokens
 from tests.node_twin import NodeTwin
@@ -27,6 +28,11 @@ from tests.support import eventually
 ADMIN, NODE, MIRROR = "a" * 40, "n" * 40, "m" * 40
 TOKENS = Tokens(admin=ADMIN, node=NODE, mirror=MIRROR)
 FLOATS = {"hour": "float", "distance": "float"}
+
+
+def database_of(folder: Path) -> str:
+    """QUARTERDECK_DATABASE of the deployer with this folder: SQLite. The fixture `each_database` puts another in its place."""
+    return ""
 
 
 def manifest(model: str = "flights", salt: int = 1, features: dict[str, str] | None = None, **more: Any) -> Manifest:
@@ -114,12 +120,17 @@ class World:
         return found
 
 
+def database(folder: Path) -> Database:
+    """A second way to the database of the deployer with this folder; whoever asks closes it."""
+    return Database(Settings(data=folder, database=database_of(folder)).database_place)
+
+
 @contextmanager
 def world(folder: Path) -> Iterator[World]:
     """A running deployer whose data lie in `folder`; the same folder again is a restart."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    settings = Settings(data=folder, port=port, store=f"memory://{folder}")
+    settings = Settings(data=folder, port=port, database=database_of(folder), store=f"memory://{folder}")
     deployer = Deployer(settings, TOKENS, open_storage(settings.store_url))
     base = f"http://127.0.0.1:{port}"
     with (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from quarterdeck.plan import DeploymentPlan, DeploymentReport, LoadState, NodeReport, Plan, Role, VersionRef, VersionReport
+from quarterdeck.plan import TELL, DeploymentPlan, DeploymentReport, LoadState, NodeReport, Plan, Role, VersionRef, VersionReport
 
 
 @dataclass
@@ -20,6 +20,7 @@ class NodeTwin:
         slow: digests that stay in state `loading`.
         answering: deployment → digest that answers now.
         history: each digest that ever answered, in order, by deployment.
+        asked: whether the deployer has asked what it was told.
     """
 
     http: httpx.Client
@@ -31,6 +32,7 @@ class NodeTwin:
     boot: str = field(default_factory=lambda: uuid.uuid4().hex)
     answering: dict[str, str | None] = field(default_factory=dict)
     history: dict[str, list[str]] = field(default_factory=dict)
+    asked: bool = False
 
     @property
     def sequence(self) -> int:
@@ -66,6 +68,7 @@ class NodeTwin:
             sequence=self.sequence,
             ready=True,
             deployments=deployments,
+            told=self.plan.told() if self.plan and self.asked else [],
         )
         answer = self.http.post(
             f"/nodes/{self.node}/report",
@@ -73,6 +76,7 @@ class NodeTwin:
             headers={**self._headers(), "content-type": "application/json"},
         )
         assert answer.status_code == 204, answer.text
+        self.asked = TELL in answer.headers
 
     def run(self, stop: threading.Event) -> None:
         """Step until told to stop; a server that is away is waited for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,12 @@ TOKEN = "n" * 40
 
 
 class PlanServer(ThreadingHTTPServer):
-    """Answers `GET /plans/{node}` and `POST /nodes/{node}/report`; whatever else, or without the token, is 401."""
+    """Answers `GET /plans/{node}` and `POST /nodes/{node}/report`; whatever else, or without the token, is 401.
+
+    Attributes:
+        refusal: code of the problem that everything is answered with; empty: none.
+        refused: how often it was.
+    """
 
     daemon_threads = True
 
@@ -32,6 +38,7 @@ class PlanServer(ThreadingHTTPServer):
         self.reports: list[NodeReport] = []
         self.paths: set[str] = set()
         self.changed = threading.Condition()
+        self.refusal, self.refused = "", 0
 
     @property
     def url(self) -> str:
@@ -81,6 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, status: int, body: bytes) -> None:
         if self.headers["authorization"] != f"Bearer {TOKEN}":
             status, body = 401, b""
+        if self.server.refusal:
+            self.server.refused += 1
+            status, body = 401, json.dumps({"code": self.server.refusal}).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()

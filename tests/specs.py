@@ -39,10 +39,13 @@ specs = st.fixed_dictionaries(
     optional={
         "challenger": st.fixed_dictionaries({"version": versions}, optional={"model": some, **how}),
         "project": names,
+        "stage": names,
+        "service": names,
         "description": printable,
         "access": st.sampled_from(["public", "instance", "project"]),
         "records": st.sampled_from(["spooled", "off"]),
         "running": st.booleans(),
+        "attempt": counts,
         "pin": st.fixed_dictionaries(
             {"version": versions, "reason": printable.filter(bool)}, optional={"digest": st.just(DIGEST)}
         ),

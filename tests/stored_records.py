@@ -16,8 +16,10 @@ from quarterdeck.records import Answer, ChallengerRecord, Frame, MainRecord, Mir
 from quarterdeck.schema import Label as LabelValue
 from quarterdeck.schema import Row
 from quarterdeck.storage import Storage
+from quarterdeck.storage.keys import dataset_name
 from quarterdeck.storage.memory import MemoryStorage
 from quarterdeck_deployer.database import Database
+from quarterdeck_deployer.infrastructures.base import Records
 from quarterdeck_deployer.models import Label
 from quarterdeck_deployer.predictions import PredictionIndex
 
@@ -37,11 +39,14 @@ class Stored:
     storage: Storage = field(default_factory=MemoryStorage)
     deployment: str = "late-flights"
     frames: int = 0
+    namespace: str = ""
 
     def __post_init__(self) -> None:
         self.database = Database(self.folder / "deployer.db")
         self.database.migrate()
-        self.index = PredictionIndex(self.storage, self.database.sessions, self.folder / "spill")
+        self.index = PredictionIndex(
+            lambda name: Records(self.storage, dataset_name(name, self.namespace)), self.database.sessions, self.folder / "spill"
+        )
 
     def main(self, version: VersionRef, answers: Sequence[Answer], *, minute: int = 0, caller: str = "") -> list[str]:
         """One request of several rows that main answered; gives their row ids."""
@@ -73,7 +78,7 @@ class Stored:
     def store(self, record: MainRecord | ChallengerRecord) -> None:
         """Ship one record, in a file of its own."""
         self.frames += 1
-        for file in files([Frame(self.frames, record)], "boot", lambda digest: None):
+        for file in files([Frame(self.frames, record)], "boot", lambda digest: None, self.namespace):
             self.storage.put(file.key, file.data)
 
     def label(self, ids: Sequence[str], values: Sequence[LabelValue]) -> None:

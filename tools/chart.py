@@ -34,7 +34,10 @@ $ helm install quarterdeck charts/quarterdeck --namespace quarterdeck --create-n
 The operator reads ModelDeployments and writes their status; it owns Deployments, Services, ConfigMaps, autoscalers,
 disruption budgets and network policies; it reads pods, writes events and its Lease, and asks whose token a pod shows.
 Of Secrets it may read and write one: the plan server's, which the chart makes. With `watchNamespaces` all of that holds in those
-namespaces only; the question whose token it is stays cluster-wide. The deployer has no rights in the cluster.
+namespaces only; the question whose token it is stays cluster-wide.
+
+The deployer writes ModelDeployments and the ConfigMap `quarterdeck-keyring`, and lists pods and what they use, in the namespaces
+of `deployer.kubernetes.namespaces` (else in the watched ones, else in the release's own), and has no other right.
 
 ## Upgrades
 

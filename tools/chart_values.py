@@ -112,6 +112,18 @@ class Persistence(Camel):
     keep: bool = Field(True, description="Whether it stays when the release is uninstalled.")
 
 
+class Database(Camel):
+    """Where the deployer keeps what it knows."""
+
+    # A value of the chart is for everybody to read who may read releases: no password belongs into it.
+    url: Annotated[str, Field(pattern=r"^(postgres(ql)?://([^:@/]+@)?[^@/]+/[^@]+)?$")] = Field(
+        "",
+        description="`postgresql://USER@HOST:5432/NAME`, parameters of libpq such as `?sslmode=verify-full` behind it, no "
+        "password. Empty: SQLite on the volume.",
+    )
+    password_secret: OptionalName = Field("", description="A Secret of your own with `password`; read anew when it is rotated.")
+
+
 class Ingress(Camel):
     """A way from outside to console and API."""
 
@@ -120,6 +132,17 @@ class Ingress(Camel):
     host: str = Field("", description="Name under which it is reached.")
     tls_secret: OptionalName = Field("", description="Secret with the certificate; empty: plain HTTP.")
     annotations: dict[str, str] = Field({}, description="Annotations of the Ingress.")
+
+
+class Kubernetes(Camel):
+    """What the deployer does in this cluster."""
+
+    enabled: bool = Field(True, description="Whether it writes ModelDeployments; without it, it has no right here.")
+    namespaces: list[Label] = Field(
+        [],
+        description="Namespaces whose ModelDeployments it writes, each an infrastructure of its own. Empty: watchNamespaces, and "
+        "the release's own where those are empty too.",
+    )
 
 
 class Deployer(Program):
@@ -131,6 +154,8 @@ class Deployer(Program):
         description="A Secret of your own with `token`, `node-token` and `mirror-token`, 32 characters or more each. Empty: the "
         "chart makes one and keeps it across upgrades; `helm template` cannot, so name one where it is used.",
     )
+    kubernetes: Kubernetes = Field(Kubernetes(), description="What it does in this cluster.")
+    database: Database = Field(Database(), description="SQLite on the volume, or PostgreSQL.")
     persistence: Persistence = Field(Persistence(), description="The volume with its database.")
     ingress: Ingress = Field(Ingress(), description="A way from outside to console and API.")
 

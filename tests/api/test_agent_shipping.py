@@ -83,6 +83,17 @@ def sequences(storage: Storage) -> list[int]:
     return found
 
 
+def test_a_node_of_a_cluster_ships_under_its_namespace(tmp_path: Path) -> None:
+    """Given a plan with a namespace, then its records lie beside those of a deployment of the same name, not among them."""
+    storage = MemoryStorage()
+    plan = Plan(node="main", sequence=1, store="memory://unused", namespace="shop")
+    (tmp_path / "plan.json").write_text(plan.model_dump_json())
+    written(tmp_path, 2)
+    shipper(tmp_path, storage).ship()
+    assert keys(storage, "flights", "main") == []
+    assert read_main(storage, "shop.flights").num_rows == 2
+
+
 def delivered(storage: Storage, files: int) -> bool:
     """Whether the store holds so many files."""
     return len(keys(storage, "flights", "main")) >= files

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from quarterdeck_deployer.console.rendering import asset_url
-from quarterdeck_deployer.security import COOKIE
+from quarterdeck_deployer.sessions import COOKIE
 from tests.api.test_console_pages import Document, text
 from tests.console_world import NAME, Console, console
 from tests.deployer_world import ADMIN
@@ -112,7 +112,7 @@ def test_a_busy_database_is_a_page_that_says_try_again(tmp_path: Path) -> None:
     """503 with Retry-After, and nothing was changed."""
     with console(tmp_path) as found:
         found.deploy()
-        other = sqlite3.connect(found.world.deployer.settings.database, isolation_level=None)
+        other = sqlite3.connect(tmp_path / "deployer.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         answer = found.world.http.post("/deployments/late/stop", headers=BROWSER)
         other.close()

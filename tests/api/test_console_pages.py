@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +20,8 @@ CSP = (
 )
 PATHS = ["/deployments", f"/deployments/{NAME}", f"/deployments/{NAME}/swap", f"/deployments/{NAME}/challenger",
          f"/deployments/{NAME}/clear", f"/deployments/{NAME}/stop", f"/deployments/{NAME}/delete", f"/deployments/{NAME}/try",
-         "/models", "/models/flights", "/keys", "/audit"]  # fmt: skip
+         "/models", "/models/flights", "/models/flights/compare?a=1&b=2", "/keys", "/audit",
+         "/promotions"]  # fmt: skip
 VOID = {"meta", "link", "input", "img", "br", "hr", "option"}
 
 
@@ -130,7 +132,7 @@ def test_every_twin_link_leads_to_json(shown: Console) -> None:
     for path in PATHS:
         twin = re.search(r'<a href="(/api/[^"]*)">JSON</a>', shown.page(path))
         assert twin is not None
-        assert shown.world.http.get(twin[1]).headers["content-type"] == "application/json"
+        assert shown.world.http.get(unescape(twin[1])).headers["content-type"] == "application/json"
 
 
 @pytest.mark.parametrize(
@@ -138,6 +140,7 @@ def test_every_twin_link_leads_to_json(shown: Console) -> None:
     [
         ("/deployments", "No deployment yet"),
         ("/models", "No model yet"),
+        ("/promotions", "Nothing has been promoted yet"),
         ("/keys", "No key yet"),
         ("/audit", "Nothing has been done yet"),
     ],
@@ -158,7 +161,7 @@ def test_the_list_shows_both_states_and_both_versions(shown: Console) -> None:
     """Deployed, running, main, challenger and the last change."""
     shown.settle()
     words = text(shown.page("/deployments"))
-    assert f"{NAME} ● yes ● yes flights v1" in words
+    assert f"{NAME} dev ● yes ● yes flights v1" in words
     assert "admin · create" in words
 
 

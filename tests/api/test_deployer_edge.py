@@ -13,9 +13,11 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from quarterdeck.storage import open_storage
+from quarterdeck_deployer.access import access_of
 from quarterdeck_deployer.app import create_app
 from quarterdeck_deployer.deployer import Deployer
-from quarterdeck_deployer.security import COOKIE, MAX_REPORT, access_of
+from quarterdeck_deployer.security import MAX_REPORT
+from quarterdeck_deployer.sessions import COOKIE
 from quarterdeck_deployer.settings import Settings
 from tests.deployer_world import ADMIN, NODE, TOKENS, World, world
 
@@ -49,10 +51,10 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def test_every_route_is_classified(here: World) -> None:
-    """A new route fails here until security.RULES says which credential it needs."""
+    """A new route fails here until access.RULES says which credential it needs."""
     found = routes(here.deployer)
     assert len(found) > 20
-    assert [path for _, path in found if access_of(filled(path)) is None] == []
+    assert [(method, path) for method, path in found if access_of(method, filled(path)) is None] == []
 
 
 def filled(path: str) -> str:
@@ -63,8 +65,8 @@ def filled(path: str) -> str:
 def test_every_route_refuses_none_and_wrong_credentials(here: World, anybody: httpx.Client) -> None:
     """route × {none, wrong, the other's, good}: 401 for all but the good one; public routes ask for nothing."""
     for method, path in routes(here.deployer):
-        access = access_of(filled(path))
-        good, other = {"admin": (ADMIN, NODE), "node": (NODE, ADMIN), "public": ("", "")}[access or "admin"]
+        access = access_of(method, filled(path))
+        good, other = {"node": (NODE, ADMIN), "public": ("", "")}.get(access or "", (ADMIN, NODE))
         for token in ("", WRONG, other):
             answer = anybody.request(method, filled(path), headers=bearer(token))
             assert (answer.status_code == 401) == (access != "public" or path == "/login"), (
@@ -150,7 +152,7 @@ BAD = [
     ("POST", "/api/keys", json.dumps({"name": "", "scopes": [SECRET]}), 422),
     ("POST", "/api/models/m/versions", json.dumps({"version": 0, "digest": SECRET}), 422),
     ("GET", "/api/audit?limit=" + SECRET, "", 422),
-    ("GET", "/api/models/m/versions/99999999999999999999999", "", 404),
+    ("GET", "/api/models/m/versions/99999999999999999999999", "", 422),
     ("PATCH", "/api/models", "", 405),
     ("GET", "/api/nothing", "", 404),
 ]
@@ -179,7 +181,7 @@ def test_oversized_report_is_refused_before_it_is_parsed(anybody: httpx.Client, 
 REPORTS = [
     ("main", {"node": "challenger"}, 422),
     ("main", {"role": "challenger"}, 422),
-    ("other", {"node": "other"}, 404),
+    ("other", {"node": "other"}, 403),
     ("main", {"sequence": "x"}, 422),
 ]
 
@@ -212,11 +214,12 @@ def test_metrics_tell_plan_and_reports(here: World, anybody: httpx.Client) -> No
     text = anybody.get("/metrics").text
     assert 'quarterdeck_deployer_plan_sequence{node="main"} 1.0' in text
     assert 'quarterdeck_deployer_node_report_age_seconds{node="challenger"}' in text
-    assert "quarterdeck_deployer_reconcile_failures_total 0.0" in text
+    assert 'quarterdeck_deployer_reconcile_failures_total{infrastructure="local"} 0.0' in text
 
 
 def test_application_starts_without_a_first_request(tmp_path: Path) -> None:
     """Building the application touches the data folder only."""
     settings = Settings(data=tmp_path, store=f"memory://{tmp_path}")
     create_app(Deployer(settings, TOKENS, open_storage(settings.store_url)))
-    assert {path.name for path in tmp_path.iterdir()} <= {"deployer.db", "deployer.db-wal", "deployer.db-shm"}
+    made = {"deployer.db", "deployer.db-wal", "deployer.db-shm", "issuer-keys.json"}
+    assert {path.name for path in tmp_path.iterdir()} <= made

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, text
 
 from quarterdeck.plan import DeploymentReport, NodeReport, Plan, VersionReport
 from quarterdeck.rollout import Decision, decide
@@ -22,7 +21,7 @@ from quarterdeck_deployer.models import ApiKey, AuditEntry, Deployment, NodeStat
 from quarterdeck_deployer.nodes import NODES
 from quarterdeck_deployer.plans import PlanBuilder
 from quarterdeck_deployer.reconciler import Decide, Reconciler, _Overtaken
-from quarterdeck_deployer.registry import VersionInput
+from quarterdeck_deployer.registry_views import VersionInput
 from quarterdeck_deployer.revisions import DeploymentInput, RollbackInput, SwapInput
 from quarterdeck_deployer.settings import Settings
 from tests.deployer_world import TOKENS, manifest, publish
@@ -151,7 +150,8 @@ def ready(plan: Plan) -> NodeReport:
 
 def process(deployer: Deployer, decide: Decide = decide) -> Reconciler:
     """The loop of a new process over the same database; reports are due at its first step."""
-    return Reconciler(deployer.database, PlanBuilder(deployer.settings, TOKENS), deployer.nodes, decide=decide)
+    builder = PlanBuilder(deployer.settings.store_url, TOKENS)
+    return Reconciler(deployer.database, builder, deployer.local.nodes, decide=decide)
 
 
 def settled(deployer: Deployer) -> None:
@@ -159,7 +159,7 @@ def settled(deployer: Deployer) -> None:
     loop = process(deployer)
     for _ in range(6):
         for plan in loop.step().values():
-            deployer.nodes.take(plan.node, ready(plan))
+            deployer.local.nodes.take(plan.node, ready(plan))
 
 
 def test_a_step_that_dies_anywhere_is_decided_again_by_the_next_process(deployer: Deployer) -> None:
@@ -196,8 +196,8 @@ def test_a_record_written_meanwhile_stops_the_step(deployer: Deployer, change: s
 
     def overtaken(*given: Any) -> Decision:
         # The step has read the world; another hand is quicker with the record.
-        with closing(sqlite3.connect(deployer.settings.database, isolation_level=None)) as other:
-            other.execute(change)
+        with closing(Database(deployer.settings.database_place)) as other, other.writing.begin() as session:
+            session.execute(text(change))
         return decide(*given)
 
     with pytest.raises(_Overtaken):

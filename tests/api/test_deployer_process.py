@@ -107,7 +107,8 @@ def test_end_of_the_lifeline_ends_it(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(600)
 def test_kill_at_random_moments_loses_no_acknowledged_action(tmp_path: Path) -> None:
-    """Ten kills: every answered action is there, numbers are gapless, each has its audit row, nodes converge."""
+    """Ten kills: every answered action is there and has ended, none was done twice, numbers are gapless, nodes converge."""
     outcome = campaign(tmp_path, kills=10, seed=20261121)
-    assert (outcome.lost, outcome.gaps, outcome.converged) == (0, 0, True)
-    assert outcome.audit_rows == outcome.revisions >= outcome.acknowledged > 10
+    assert (outcome.lost, outcome.twice, outcome.gaps, outcome.audit_whole, outcome.converged) == (0, 0, 0, True, True)
+    assert sum(outcome.ended.values()) == outcome.revisions
+    assert outcome.acknowledged > 10

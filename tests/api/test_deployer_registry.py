@@ -115,6 +115,7 @@ def test_secret_of_a_key_is_in_exactly_one_answer(here: World) -> None:
 
 def test_key_is_in_the_plan_by_digest_until_it_is_revoked(here: World) -> None:
     """Create → keyring with project, scopes and expiry; revoke → gone with the next plan; twice is once in the audit."""
+    here.ok(here.http.post("/api/projects", json={"name": "travel"}))
     made = here.ok(
         here.http.post("/api/keys", json={"name": "booking", "project": "travel", "scopes": ["predict", "read"], "days": 2})
     )

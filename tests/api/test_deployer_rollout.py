@@ -60,6 +60,9 @@ def test_same_wish_again_after_a_refusal_is_a_new_attempt(here: World) -> None:
         "changed": True,
         "applied": False,
         "note": here.get()["observed"]["waiting_for"],
+        "action": "late-2",
+        "state": "accepted",
+        "warnings": [],
     }
     here.settled()
     assert here.get()["wish"]["kind"] == "retry"
@@ -299,8 +302,8 @@ def test_sequence_rises_only_with_the_content(here: World) -> None:
     here.put()
     here.settled()
     before = (here.main.sequence, here.challenger.sequence)
-    steps = here.deployer.reconciler.counts.steps
-    here.until(lambda: here.deployer.reconciler.counts.steps > steps + 5)
+    steps = here.deployer.local.reconciler.counts.steps
+    here.until(lambda: here.deployer.local.reconciler.counts.steps > steps + 5)
     assert (here.main.sequence, here.challenger.sequence) == before
 
 

@@ -19,7 +19,8 @@ from quarterdeck.storage import open_storage
 from quarterdeck_deployer.database import utc_now
 from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.models import LoginSession
-from quarterdeck_deployer.security import COOKIE, MAX_REPORT, Sessions
+from quarterdeck_deployer.security import MAX_REPORT
+from quarterdeck_deployer.sessions import COOKIE, Sessions
 from quarterdeck_deployer.settings import Settings
 from tests.deployer_world import ADMIN, NODE, TOKENS, World, world
 
@@ -85,9 +86,9 @@ def test_strangers_may_send_little(here: World) -> None:
 
 def test_a_new_admin_token_ends_every_session(quiet: Deployer) -> None:
     """Whoever changes the token after a leak wants everybody out."""
-    ident = Sessions(quiet.database, ADMIN).open()
-    assert Sessions(quiet.database, ADMIN).valid(ident)
-    assert not Sessions(quiet.database, "b" * 40).valid(ident)
+    ident = Sessions(quiet.database, quiet.people, ADMIN).open()
+    assert Sessions(quiet.database, quiet.people, ADMIN).caller(ident, moved=True) is not None
+    assert Sessions(quiet.database, quiet.people, "b" * 40).caller(ident, moved=True) is None
 
 
 @pytest.mark.parametrize(("left", "valid"), [(timedelta(seconds=60), True), (timedelta(seconds=-1), False)])
@@ -96,7 +97,7 @@ def test_a_session_ends_with_its_time(quiet: Deployer, left: timedelta, valid: b
     ident = quiet.logins.open()
     with quiet.writing.begin() as session:
         session.execute(update(LoginSession).values(expires=utc_now() + left))
-    assert quiet.logins.valid(ident) == valid
+    assert (quiet.logins.caller(ident, moved=True) is not None) == valid
     quiet.logins.open()
     with quiet.sessions() as session:
         assert session.query(LoginSession).count() == 1 + valid
@@ -143,10 +144,10 @@ def test_an_address_is_an_origin_and_nothing_more(url: str) -> None:
 def test_no_connection_left_is_a_503(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a busy database is: nothing was done, and Retry-After says to come again."""
 
-    def none_left() -> Any:
+    def none_left(*_: Any) -> Any:
         raise NoConnection("all connections are in use")
 
-    monkeypatch.setattr(here.deployer.keys, "all", none_left)
+    monkeypatch.setattr(here.deployer.keys, "listed", none_left)
     answer = here.http.get("/api/keys")
     assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "database-busy", "1")
 
@@ -154,10 +155,10 @@ def test_no_connection_left_is_a_503(here: World, monkeypatch: pytest.MonkeyPatc
 def test_a_session_that_cannot_be_looked_up_is_an_answer_too(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure at the edge itself is a problem document with the request's id, not a broken connection."""
 
-    def broken(ident: str) -> bool:
+    def broken(ident: str, *, moved: bool) -> bool:
         raise RuntimeError("squeamish")
 
-    monkeypatch.setattr(here.deployer.logins, "valid", broken)
+    monkeypatch.setattr(here.deployer.logins, "caller", broken)
     with httpx.Client(base_url=here.http.base_url, cookies={COOKIE: "x"}) as browser:
         answer = browser.get("/api/models")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")

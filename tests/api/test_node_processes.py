@@ -20,7 +20,8 @@ from sklearn.preprocessing import OneHotEncoder
 
 from quarterdeck.build import BuiltPackage, package
 from quarterdeck.errors import ModelFailed
-from quarterdeck_node.runtimes import Budget, model_environ
+from quarterdeck.model_environ import model_environ
+from quarterdeck_node.runtimes import Budget
 from quarterdeck_node.runtimes.inprocess import InProcess
 from quarterdeck_node.runtimes.process import ModelProcess
 from tests.nodes import LocalNode, deployment, encoding, local_node, touchy, written

@@ -159,14 +159,15 @@ def rolling(site: Site, replicas: int, count: int) -> Outcome:
 
 
 def moves(site: Site, count: int) -> Outcome:
-    """More and fewer pods, a pod deleted, every pod evicted in turn as `kubectl drain` does it."""
-    outcome = Outcome("scaling 1-3-1, deleted pods, evicted pods")
+    """More and fewer pods, a pod deleted, every pod evicted in turn, and `kubectl drain` of the machine that they are on."""
+    outcome = Outcome("scaling 1-3-1, deleted pods, evicted pods, drains")
     (ref,) = site.publish(1)
     with under_load(site, outcome, 1, ref.version) as subject:
         for _ in range(count):
             outcome.took("from 1 to 3", _timed(lambda: subject.scale(3)))
             outcome.took("one of 3 deleted, until another is ready", _timed(subject.delete_pod))
             outcome.took("all 3 evicted, as the budget lets them", _timed(subject.evict_all))
+            outcome.took("kubectl drain of all 3, until others are ready", _timed(subject.drain))
             outcome.took("from 3 to 1", _timed(lambda: subject.scale(1)))
     return outcome
 
@@ -224,7 +225,7 @@ def main() -> int:
         ("flips", "rollbacks, with each number of replicas"),
         ("older", "returns to older versions, with each number of replicas"),
         ("rolling", "replacements of all pods, with each number of replicas"),
-        ("moves", "rounds of scaling, deleting, evicting"),
+        ("moves", "rounds of scaling, deleting, evicting, draining"),
     ):
         parser.add_argument(f"--{name}", type=int, default=0, help=what)
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 3], help="of main")

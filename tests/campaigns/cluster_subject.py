@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -150,6 +151,21 @@ class Subject:
         for pod in before:
             eventually(partial(self._evicted, pod), WAIT_SECONDS, every=0.5)
         self.settled(without={pod["metadata"]["uid"] for pod in before})
+
+    def drain(self) -> None:
+        """`kubectl drain` of the machine, as far as main's pods go; it takes pods again at once, for it is the only one."""
+        node = self.deployment.node
+        (machine,) = (one["metadata"]["name"] for one in node.get("nodes"))
+        before = {pod["metadata"]["uid"] for pod in self.pods("main")}
+        which = [machine, f"--pod-selector={NAME}={MODEL},{ROLE}=main", "--delete-emptydir-data", "--ignore-daemonsets"]
+        with ThreadPoolExecutor(1) as beside:
+            drained = beside.submit(node.kubectl, "drain", *which, f"--timeout={WAIT_SECONDS:.0f}s", seconds=WAIT_SECONDS)
+            try:
+                eventually(lambda: node.get("node", machine)["spec"].get("unschedulable"), 30, every=0.05)
+            finally:
+                node.kubectl("uncordon", machine)
+            drained.result()
+        self.settled(without=before)
 
     def _listed(self, role: str) -> list[dict[str, Any]]:
         labels = {"labelSelector": f"{NAME}={MODEL},{ROLE}={role}"}

@@ -1,9 +1,11 @@
-"""kill -9 of the deployer at random moments while actions run: no acknowledged action may be lost.
+"""kill -9 of the deployer at random moments while actions run: none that was acknowledged is lost, and none is done twice.
 
-    python -m tests.campaigns.deployer_kills --kills 50 --seed 1
+    python -m tests.campaigns.deployer_kills --kills 200 --seed 1
 
-The ledger: every answered action is a revision in the history afterwards; numbers have no gap; each revision has exactly one
-audit row; plans never go back; at the end the nodes do what the newest revision says.
+The caller sends each request under an Idempotency-Key, and sends it again under the same one when the connection was cut. The
+ledger: every acknowledged action is a revision in the history; no request made two; numbers have no gap; each revision has
+exactly one audit row, and the chain of the audit trail is whole; every action has ended, and those that were acknowledged under
+their own id; plans never go back; at the end the nodes do what the newest revision says.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ import argparse
 import random
 import tempfile
 import threading
+import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 
+from quarterdeck.client import Client
 from quarterdeck.storage import open_storage
 from tests.deployer_process import DeployerProcess, prepare
 from tests.deployer_world import ADMIN, NODE, manifest, publish
@@ -29,10 +33,19 @@ HEADERS = {"authorization": f"Bearer {ADMIN}"}
 
 @dataclass
 class Ledger:
-    """What was asked and what was answered."""
+    """What was asked and what was answered.
+
+    Attributes:
+        asked: requests, each counted once however often it was sent.
+        repeated: how often one was sent again.
+        answered: action → why, of those that made a revision.
+        keys: names of API keys whose creation was answered.
+    """
 
     asked: int = 0
-    answered: dict[int, str] = field(default_factory=dict)
+    repeated: int = 0
+    answered: dict[str, str] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
     unforeseen: list[str] = field(default_factory=list)
 
 
@@ -42,11 +55,14 @@ class Outcome:
 
     kills: int
     asked: int
+    repeated: int
     acknowledged: int
     lost: int
+    twice: int
     gaps: int
     revisions: int
-    audit_rows: int
+    ended: dict[str, int]
+    audit_whole: bool
     converged: bool
 
 
@@ -92,25 +108,45 @@ def _act(url: str, ledger: Ledger, chance: random.Random, stop: threading.Event)
         while not stop.is_set():
             ledger.asked += 1
             why = f"action {ledger.asked}"
-            try:
-                answer = _one(http, chance, why)
-            except httpx.TransportError:
-                stop.wait(0.02)
-                continue
+            answer = _insist(http, _request(http, chance, why), ledger, stop)
+            if answer is None:
+                return
             if answer.status_code in (200, 201):
-                if answer.json()["changed"]:
-                    ledger.answered[answer.json()["revision"]] = why
+                told = answer.json()
+                if "secret" in told:
+                    ledger.keys.append(why)
+                elif told["changed"]:
+                    ledger.answered[told["action"]] = why
             elif answer.status_code not in (404, 409):
                 ledger.unforeseen.append(answer.text)
+            # Now and then nodes are given time to follow: not every action shall be overtaken.
+            stop.wait(chance.choice((0.0, 0.0, 0.0, 0.5)))
 
 
-def _one(http: httpx.Client, chance: random.Random, why: str) -> httpx.Response:
-    base = "/api/deployments/late"
-    match chance.randrange(4):
+def _insist(http: httpx.Client, request: httpx.Request, ledger: Ledger, stop: threading.Event) -> httpx.Response | None:
+    """Send the very same request until it is answered; None where the campaign ends before that."""
+    while True:
+        try:
+            answer = http.send(request)
+        except httpx.TransportError:
+            ledger.repeated += 1
+            if stop.wait(0.02):
+                return None
+            continue
+        # A lock that a dying process held is gone a moment later.
+        if answer.status_code != 503:
+            return answer
+
+
+def _request(http: httpx.Client, chance: random.Random, why: str) -> httpx.Request:
+    base, headers = "/api/deployments/late", {"idempotency-key": str(uuid.UUID(int=chance.getrandbits(128)))}
+    match chance.randrange(6):
         case 0:
-            return http.post(f"{base}/rollback", json={"why": why})
-        case 1:
-            return http.post(f"{base}/swap", json={"why": why})
+            return http.build_request("POST", f"{base}/rollback", json={"why": why}, headers=headers)
+        case 1 | 2:
+            return http.build_request("POST", f"{base}/swap", json={"why": why}, headers=headers)
+        case 3:
+            return http.build_request("POST", "/api/keys", json={"name": why}, headers=headers)
         case _:
             body = {
                 "description": why,
@@ -118,31 +154,41 @@ def _one(http: httpx.Client, chance: random.Random, why: str) -> httpx.Response:
                 "challenger": {"model": "flights", "version": chance.choice((1, 2))},
                 "why": why,
             }
-            return http.put(base, json=body)
+            return http.build_request("PUT", base, json=body, headers=headers)
 
 
 def _settle(http: httpx.Client, twins: list[NodeTwin], ledger: Ledger, kills: int) -> Outcome:
-    def applied() -> bool:
-        for twin in twins:
-            twin.step()
-        return _applied(http)
+    with Client(str(http.base_url), ADMIN) as client:
 
-    converged = eventually(applied, 30)
-    history: list[dict[str, Any]] = http.get("/api/deployments/late/revisions").json()
-    trail = http.get("/api/audit", params={"limit": 1000, "object": "deployment/late"}).json()
-    written = {one["number"]: one["why"] for one in history}
-    lost = [number for number, why in ledger.answered.items() if written.get(number) != why]
+        def ended() -> bool:
+            for twin in twins:
+                twin.step()
+            return _applied(http) and not client.actions(state="accepted")
+
+        converged = eventually(ended, 30)
+        history, trail = client.revisions("late"), client.audit(object="deployment/late")
+        actions = {one["id"]: one for one in client.actions("late")}
+        opened = client.keys()
+        whole = client.verify_audit()["whole"]
+    written = Counter([*(one["why"] for one in history), *(one["name"] for one in opened)])
+    acknowledged = [*ledger.answered.values(), *ledger.keys]
+    lost = [why for why in acknowledged if not written[why]]
+    lost += [why for ident, why in ledger.answered.items() if actions[ident]["why"] != why or not actions[ident]["ended"]]
     assert ledger.unforeseen == []
+    assert len(trail) == len(history) == len(actions)
     assert twins[0].answering["late"] == history[0]["main"]["digest"]
     return Outcome(
-        kills,
-        ledger.asked,
-        len(ledger.answered),
-        len(lost),
-        len(set(range(1, len(history) + 1)) ^ set(written)),
-        len(history),
-        len(trail),
-        converged,
+        kills=kills,
+        asked=ledger.asked,
+        repeated=ledger.repeated,
+        acknowledged=len(acknowledged),
+        lost=len(lost),
+        twice=sum(count > 1 for count in written.values()),
+        gaps=len(set(range(1, len(history) + 1)) ^ {one["number"] for one in history}),
+        revisions=len(history),
+        ended=dict(Counter(one["state"] for one in actions.values())),
+        audit_whole=whole,
+        converged=converged,
     )
 
 

@@ -22,7 +22,7 @@ PAGES = [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.
 CONTINUED = re.compile(r" \\\n +")
 PROGRAMS = Path(sys.executable).parent
 PORTS = {"8400": "deployer", "8401": "main", "8402": "challenger"}
-GRPC_PORT = "8403"
+GRPC_PORT, NODE_PORT = "8403", "8411"
 
 
 class Reader:
@@ -30,7 +30,7 @@ class Reader:
 
     def __init__(self, system: LocalSystem, grpc_port: int) -> None:
         self._system = system
-        self._grpc_port = grpc_port
+        self._grpc_port, self._node_port = grpc_port, free_port()
 
     def run(self, command: str) -> str:
         """What a command says on both streams; it must end well."""
@@ -57,6 +57,7 @@ class Reader:
         """The text with the ports of this system."""
         for port, name in PORTS.items():
             text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{self._system.note.ports[name]}")
+        text = text.replace(f"127.0.0.1:{NODE_PORT}", f"127.0.0.1:{self._node_port}")
         return text.replace(f"127.0.0.1:{GRPC_PORT}", f"127.0.0.1:{self._grpc_port}")
 
 

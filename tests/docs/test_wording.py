@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from quarterdeck import client
+from quarterdeck_cli import joined
 from quarterdeck_deployer import metrics as deployer_metrics
 from quarterdeck_node import metrics as node_metrics
 from quarterdeck_node.app import DOORS
@@ -133,7 +134,7 @@ def test_commands_that_are_named_exist(page: Path) -> None:
 def test_settings_that_are_named_exist(page: Path) -> None:
     """Variables with our prefix are a program's, the client's or `make`'s."""
     fields = {settings.variable(name) for one in settings.PROGRAMS.values() for name in one.model_fields}
-    fields |= {client.URL_VARIABLE, client.TOKEN_VARIABLE}
+    fields |= {client.URL_VARIABLE, client.TOKEN_VARIABLE, joined.TOKEN_VARIABLE}
     named = set(re.findall(r"QUARTERDECK_[A-Z0-9_]*[A-Z0-9]", page.read_text(encoding="utf-8")))
     assert sorted(named - fields) == []
 

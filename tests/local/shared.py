@@ -39,6 +39,7 @@ class Shared:
     storage: Storage
     built: dict[str, BuiltPackage] = field(default_factory=dict)
     refs: dict[str, VersionRef] = field(default_factory=dict)
+    grpc: str = ""
 
     def publish(self, what: str, built: BuiltPackage) -> VersionRef:
         """Push and register a package once; `what` is its name among the tests."""

@@ -6,16 +6,20 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
+from quarterdeck.errors import Conflict
+from quarterdeck.schema import Row
+from tests import access_table
 from tests.local.shared import Shared
 from tests.local.system import cli
 from tests.support import eventually
 
 PROJECT = "mine"
 MODES = ("public", "instance", "project")
-ROW = {"number": 1.0}
+ROW: Row = {"number": 1.0}
 REVOKED_SECONDS = 10.0
 KNOWN = ("good", "instance-wide", "other-project", "reads-only")
 OPEN = dict.fromkeys((*KNOWN, "none", "revoked", "garbage", "typo", "admin-token", "node-token"), 200)
@@ -58,6 +62,8 @@ READING = ("detail", "metadata", "model ready")
 def world(shared: Shared) -> World:
     """Deployments in project `mine`; the keys are known to the node, and the revoked one is not any more."""
     version = shared.version(1)
+    for project in (PROJECT, "theirs"):
+        shared.client.create_project(project)
     for mode in MODES:
         shared.deploy(f"access-{mode}", version, access=mode, project=PROJECT)
     wanted: dict[str, dict[str, Any]] = {
@@ -69,17 +75,82 @@ def world(shared: Shared) -> World:
     }
     made = {name: shared.client.create_key({"name": name, **body}) for name, body in wanted.items()}
     home = shared.system.home.folder
-    keys = {name: one["secret"] for name, one in made.items()} | {
-        "garbage": "qdk_garbage",
-        "typo": made["good"]["secret"][:-1] + "!",
-        "admin-token": (home / "token").read_text().strip(),
-        "node-token": (home / "node-token").read_text().strip(),
-    }
+    keys = (
+        {name: one["secret"] for name, one in made.items()}
+        | people(shared)
+        | {
+            "garbage": "qdk_garbage",
+            "typo": made["good"]["secret"][:-1] + "!",
+            "admin-token": (home / "token").read_text().strip(),
+            "node-token": (home / "node-token").read_text().strip(),
+        }
+    )
     world = World(shared, keys)
     eventually(lambda: world.statuses("instance", "revoked")["plain"] == 200, 20)
     shared.client.revoke_key(made["revoked"]["id"])
     eventually(lambda: world.statuses("instance", "revoked")["plain"] == 401, REVOKED_SECONDS)
+    # Good for three seconds: nodes have it, and then it is over.
+    keys["expired"] = shared.client.create_key({"name": "brief", "project": PROJECT, "days": 3 / 86_400})["secret"]
+    eventually(lambda: world.statuses("instance", "expired")["plain"] == 200, 3)
+    eventually(lambda: world.statuses("instance", "expired")["plain"] == 401, 20)
     return world
+
+
+def people(shared: Shared) -> dict[str, str]:
+    """A token of somebody outside the project, and one of somebody in it."""
+    found = {}
+    for name, projects in (("token", ["default"]), ("member-token", [PROJECT])):
+        made = shared.client.create_person({"name": name, "email": f"{name}@example.org", "projects": projects})
+        found[name] = shared.client.create_token(5, made["id"])["token"]
+    return found
+
+
+@pytest.mark.parametrize("caller", access_table.CALLERS)
+@pytest.mark.parametrize("mode", access_table.MODES)
+def test_every_dialect_lets_in_the_same_callers(world: World, mode: str, caller: str) -> None:
+    """200, 401 or 403 by mode and caller, whichever way rows are asked for."""
+    shared, secret = world.shared, world.keys.get(caller, "")
+    schema = shared.manifest("versions-1").data_schema
+    with grpc.insecure_channel(shared.grpc) as channel:
+        found = access_table.statuses(shared.http, f"access-{mode}", schema, [ROW], secret, channel)
+    assert found == dict.fromkeys(found, access_table.EXPECTED[mode][caller])
+
+
+def test_a_key_has_its_own_limit(world: World) -> None:
+    """Two at once, then 429 with the seconds to wait, in every dialect; other keys know nothing of it, and so does a plan."""
+    made = world.shared.client.create_key({"name": "slow", "project": PROJECT, "rate": 0.01, "burst": 2})
+    headers = {"authorization": f"Bearer {made['secret']}"}
+    eventually(lambda: world.shared.ask("access-project", ROW, headers).status_code == 200, REVOKED_SECONDS)
+    last = world.shared.ask("access-project", ROW, headers)
+    refused = world.shared.ask("access-project", ROW, headers)
+    assert (last.status_code, refused.status_code, refused.json()["code"]) == (200, 429, "rate-limited")
+    assert 90 <= int(refused.headers["retry-after"]) <= 100
+    # A new plan is no new allowance.
+    other = world.shared.client.create_key({"name": "other"})
+    eventually(
+        lambda: world.shared.ask("access-project", ROW, {"x-api-key": other["secret"]}).status_code == 200, REVOKED_SECONDS
+    )
+    schema = world.shared.manifest("versions-1").data_schema
+    with grpc.insecure_channel(world.shared.grpc) as channel:
+        found = access_table.statuses(world.shared.http, "access-project", schema, [ROW], made["secret"], channel)
+    assert found == dict.fromkeys(found, 429)
+
+
+def test_a_rotated_key_overlaps_with_the_one_before(world: World) -> None:
+    """Both open the same until the overlap is over; nobody asks twice for a successor, and the old one shows its end."""
+    client = world.shared.client
+    old = client.create_key({"name": "rotating", "project": PROJECT, "scopes": ["predict"]})
+    new = client.rotate_key(old["id"], 1.0)
+    assert (new["replaces"], new["project"], new["scopes"]) == (old["id"], PROJECT, ["predict"])
+    for one in (old, new):
+        eventually(lambda one=one: world.shared.ask("access-project", ROW, {"x-api-key": one["secret"]}).status_code == 200)  # type: ignore[misc]
+    with pytest.raises(Conflict, match="has taken its place"):
+        client.rotate_key(old["id"])
+    listed = client.keys()
+    assert next(one for one in listed if one["id"] == old["id"])["expires"]
+    ended = client.rotate_key(new["id"], 0.0)
+    eventually(lambda: world.shared.ask("access-project", ROW, {"x-api-key": new["secret"]}).status_code == 401, REVOKED_SECONDS)
+    eventually(lambda: world.shared.ask("access-project", ROW, {"x-api-key": ended["secret"]}).status_code == 200)
 
 
 @pytest.mark.parametrize("key", OPEN)

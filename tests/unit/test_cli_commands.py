@@ -75,6 +75,7 @@ def test_wide_adds_what_tells_deployments_apart(at: Desk) -> None:
 def test_what_get_writes_asks_for_the_same_again(main: str, challenger: str) -> None:
     """How versions run included: read again and sent again, the document is the very wish that it was written from."""
     places: dict[str, Any] = {"project": "default", "description": "", "access": "public", "records": "off", "running": True}
+    places |= {"stage": "prod", "service": "delays"}
     places |= {"rollback": Rollback(min_requests=7).model_dump(mode="json"), "progress_seconds": 90}
     wish = {
         **places,

@@ -127,12 +127,13 @@ def test_register_names_the_run() -> None:
 
 
 def test_predict_asks_the_node_without_the_admin_token() -> None:
-    """The node's address comes from the deployer, once; a key goes to the node, the token never."""
-    twin = Deployer({"/api/instance": {"main_url": "http://node/"}, "/deployments/late/predict": {"version": 1}})
+    """The deployment's address comes from the deployer, once; a key goes to the node, the token never."""
+    urls = {"predict": "http://node/deployments/late/predict"}
+    twin = Deployer({"/api/deployments/late": {"urls": urls}, "/deployments/late/predict": {"version": 1}})
     client = twin.client()
     client.predict("late", [{"month": 1}], key="qdk", request_id="mine")
     client.predict("late", [{"month": 2}])
-    assert [asked[1] for asked in twin.asked] == ["http://deployer/api/instance", *["http://node/deployments/late/predict"] * 2]
+    assert [asked[1] for asked in twin.asked] == ["http://deployer/api/deployments/late", *[urls["predict"]] * 2]
     assert twin.headers[1]["authorization"] == "Bearer qdk"
     assert twin.headers[1]["x-request-id"] == "mine"
     assert "authorization" not in twin.headers[2]

@@ -27,6 +27,7 @@ from quarterdeck_deployer.audit import Act, Audit
 from quarterdeck_deployer.database import Database
 from quarterdeck_deployer.keys import KeyInput, Keys, NewKey, Scope, console_entry, console_key, keyring, mirror_entry
 from quarterdeck_deployer.models import ApiKey
+from quarterdeck_deployer.projects import ProjectInput, Projects
 from quarterdeck_node.auth import Keyring
 from tests.nodes import deployment
 
@@ -82,8 +83,9 @@ class KeyLives(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="keys-"))
         shutil.copy(template(), self.folder / "deployer.db")
         self.database = Database(self.folder / "deployer.db")
-        self.woken = self.actions = 0
+        self.woken, self.actions = 0, 1
         self.keys = Keys(self.database, self._wake)
+        Projects(self.database).create(ProjectInput(name="elsewhere"), ACT)
         self.known: dict[str, Known] = {}
 
     def _wake(self) -> None:
@@ -280,7 +282,7 @@ def test_internal_keys_open_their_own_doors_only(entry: Key, scopes: set[str], a
     doors, plan = Keyring([entry]), deployment(None, access=access, project="elsewhere")
     for scope in ("predict", "feedback", "read", "mirror"):
         if scope in scopes:
-            assert doors.check(secret, plan, scope) == entry.id
+            assert doors.check(secret, plan, scope).meter.id == entry.id
         else:
             with pytest.raises(Forbidden):
                 doors.check(secret, plan, scope)
@@ -305,6 +307,10 @@ def test_the_answer_that_carries_a_secret_hides_it_from_logs() -> None:
         created=datetime.now(UTC),
         expires=None,
         revoked=None,
+        rate=None,
+        burst=None,
+        last_used=None,
+        replaces=None,
         secret=SECRET,
     )
     assert SECRET in made.model_dump_json()

@@ -34,7 +34,7 @@ from quarterdeck_deployer.nodes import NODES
 from quarterdeck_deployer.observed import ObservedDeployment
 from quarterdeck_deployer.plans import content_digest
 from quarterdeck_deployer.reconciler import _Overtaken
-from quarterdeck_deployer.registry import VersionInput
+from quarterdeck_deployer.registry_views import VersionInput
 from quarterdeck_deployer.revisions import ChallengerInput, Changed, DeploymentInput, RevisionView, RollbackInput, SwapInput
 from quarterdeck_deployer.revisions import VersionChoice as Choice
 from quarterdeck_deployer.settings import Settings
@@ -179,7 +179,7 @@ class World:
         # Processes die here, not machines: waiting for a disk would be most of the time.
         deployer.database.engine.dispose()
         event.listen(deployer.database.engine, "connect", careless)
-        deployer.reconciler.restore()
+        deployer.local.reconciler.restore()
         return deployer
 
     def restart(self) -> None:
@@ -190,12 +190,12 @@ class World:
 
     def step(self) -> dict[str, Plan]:
         """One step of the loop; what it gives back is published."""
-        self.plans = self.deployer.reconciler.step()
+        self.plans = self.deployer.local.reconciler.step()
         return self.plans
 
     def hear(self, node: str) -> None:
         """A report arrives."""
-        self.deployer.nodes.take(node, self.nodes[node].report())
+        self.deployer.local.nodes.take(node, self.nodes[node].report())
 
     def live(self) -> None:
         """Every node polls, loads and reports; then the loop steps."""
@@ -413,7 +413,7 @@ class Lifecycle(RuleBasedStateMachine):
         """The loop has read the old record and must not write it over what the deletion left."""
         if not self.truth[name].alive:
             return
-        reconciler, waiting = self.world.deployer.reconciler, [name]
+        reconciler, waiting = self.world.deployer.local.reconciler, [name]
 
         def overtaken(spec: Spec, record: Record, nodes: Sequence[NodeReport], now: float) -> Decision:
             if waiting:
@@ -535,7 +535,7 @@ class Lifecycle(RuleBasedStateMachine):
     @happening()
     def deployer_dies_after_storing(self) -> None:
         """What was decided is stored and never published."""
-        self.world.deployer.reconciler.step()
+        self.world.deployer.local.reconciler.step()
         self._see_records()
         self.world.restart()
 
@@ -623,7 +623,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def _step(self) -> dict[str, Plan]:
         """A step, with everything that must hold of any step."""
-        live = {report.node: report for report in self.world.deployer.nodes.live()}
+        live = {report.node: report for report in self.world.deployer.local.nodes.live()}
         plans = self.world.step()
         for node, plan in plans.items():
             assert plan.sequence >= self.sequences[node], "a plan's number fell"
@@ -635,7 +635,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def _see_records(self, main: NodeReport | None = None) -> None:
         """`active` has moved only by the word of the live main node, and its number only up."""
-        live = main or next((one for one in self.world.deployer.nodes.live() if one.role == "main"), None)
+        live = main or next((one for one in self.world.deployer.local.nodes.live() if one.role == "main"), None)
         for name, truth in self.truth.items():
             if not truth.revisions:
                 continue
@@ -676,7 +676,7 @@ class Lifecycle(RuleBasedStateMachine):
         same = truth.alive and (main, challenger, running) == (*truth.pair, truth.running)
         hold = self.world.record(name).hold if truth.alive else None
         held = hold is not None and hold.generation == len(truth.revisions)
-        told = [one for report in self.world.deployer.nodes.live() for one in report.deployments if one.name == name]
+        told = [one for report in self.world.deployer.local.nodes.live() for one in report.deployments if one.name == name]
         refused = any(version.state == "failed" for one in told for version in one.versions)
         found = self.world.deployer.deployments.put(name, self._wish(main, challenger, running), ACT)
         assert found.created is not truth.alive

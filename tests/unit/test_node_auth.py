@@ -72,8 +72,8 @@ def test_mirroring_needs_its_own_key_even_where_everybody_may_predict(access: st
 
 def test_the_key_that_opened_is_told_by_its_id() -> None:
     """Records carry the id; a public deployment asks for none."""
-    assert KEYS.check("mine", plan("project"), "predict") == "mine"
-    assert KEYS.check("mine", plan("public"), "predict") == ""
+    assert KEYS.check("mine", plan("project"), "predict").meter.id == "mine"
+    assert KEYS.check("mine", plan("public"), "predict").meter.id == ""
 
 
 def test_a_refusal_never_shows_the_secret() -> None:

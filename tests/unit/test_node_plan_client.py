@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quarterdeck.plan import NodeReport, Plan
+from quarterdeck.plan import Key, NodeReport, Plan
 from quarterdeck_node.plan_client import PlanClient, PlanFile
 from quarterdeck_node.settings import Settings
 from tests.plan_server import TOKEN, PlanServer, plan_server
@@ -167,3 +167,39 @@ def test_a_token_that_cannot_be_used_ends_nothing(tmp_path: Path, token: bytes) 
 
     with plan_server() as server:
         asyncio.run(story(server))
+
+
+class Keeper(Taker):
+    """Remembers the plans whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.whole: list[Plan] = []
+
+    def apply(self, plan: Plan) -> None:
+        """Take it."""
+        super().apply(plan)
+        self.whole.append(plan)
+
+
+@pytest.mark.parametrize(("refusal", "left"), [("node-revoked", True), ("unauthenticated", False), ("other-node", False)])
+def test_a_revoked_node_lets_go_of_everything_and_no_other_refusal_does_that(tmp_path: Path, refusal: str, left: bool) -> None:
+    """Deployments and keys are gone, on disk too, and the store's name stays for the last records; a mistake changes nothing."""
+    (tmp_path / "token").write_text(TOKEN)
+    key = Key(id="abcd1234", sha256="0" * 64, project="*", scopes=["predict"])
+    served, taker = plan(4).model_copy(update={"keyring": [key]}), Keeper()
+    applied = taker.whole
+
+    async def story(server: PlanServer) -> None:
+        async with client(tmp_path, server, taker):
+            server.publish(served)
+            await until(lambda: PlanFile(tmp_path).read("main") == served)
+            server.refusal = refusal
+            await until(lambda: applied[-1] != served or server.refused > 3)
+            if left:
+                await until(lambda: PlanFile(tmp_path).read("main") == plan(4))
+
+    with plan_server() as server:
+        asyncio.run(story(server))
+    assert applied == ([served, plan(4)] if left else [served])
+    assert PlanFile(tmp_path).read("main") == applied[-1]

@@ -110,3 +110,16 @@ def test_an_agent_is_found_in_a_folder_of_any_depth(tmp_path: Path) -> None:
 def _way(folder: Path) -> str:
     pool = HttpAgent(folder)._client._transport._pool  # type: ignore[attr-defined]
     return str(pool._uds)
+
+
+@pytest.mark.parametrize("program", ["quarterdeck_node", "quarterdeck_node.agent"])
+def test_a_program_that_is_told_to_end_while_it_still_starts_ends_at_once(tmp_path: Path, program: str) -> None:
+    """Given imports that take long, then SIGTERM ends it in good order: a container's first process has no default for it."""
+    (tmp_path / "uvicorn.py").write_text("import sys\nprint('importing', flush=True)\nsys.stdin.read()\n")
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *(str(ROOT / name) for name in PROGRAMS)])}
+    command, pipe = [sys.executable, "-m", program], subprocess.PIPE
+    with subprocess.Popen(command, env=environ, text=True, stdin=pipe, stdout=pipe) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "importing\n"
+        started.terminate()
+        assert started.wait(30) == 0

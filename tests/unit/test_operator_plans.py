@@ -56,6 +56,7 @@ def test_each_role_has_a_plan_of_its_own() -> None:
     (told,) = challenger.deployments
     assert (told.role, told.active, told.resident, told.mirror) == ("challenger", V2, [V2], None)
     assert main.store == challenger.store == "s3://a/b"
+    assert main.namespace == challenger.namespace == "shop"
 
 
 def test_only_challengers_know_the_mirroring_token_and_by_digest_only() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quarterdeck_operator.pods import CODES, Failure, failures
+from quarterdeck_operator.pods import CODES, Failure, failures, is_routed
 from quarterdeck_operator.world import Object
 from tests.operator_objects import NOW, pod
 from tests.support import ROOT
@@ -191,3 +191,18 @@ def test_long_words_are_cut() -> None:
     """A status is not a log."""
     (failure,) = of_pod(waiting("ErrImagePull", "x" * 5_000))
     assert len(failure.reason) < 600
+
+
+@pytest.mark.parametrize(
+    ("ready", "since", "routed"),
+    [
+        pytest.param(True, "2027-01-15T07:59:57Z", True, id="for three seconds"),
+        pytest.param(True, "2027-01-15T07:59:58Z", False, id="for two seconds"),
+        pytest.param(False, LONG_AGO, False, id="not ready, for long"),
+        pytest.param(True, None, True, id="nobody says since when"),
+    ],
+)
+def test_a_pod_is_routed_to_once_it_was_ready_for_a_while(ready: bool, since: str | None, routed: bool) -> None:
+    """Ready is what the pod's machine says; the others hear of it later."""
+    conditions = [{"type": "Ready", "status": str(ready), "lastTransitionTime": since}]
+    assert is_routed(pod("p-1", "aaaa", conditions=conditions), NOW) is routed

@@ -44,6 +44,17 @@ def test_ledger_counts_what_is_stored(stored: Stored) -> None:
     )
 
 
+def test_a_deployment_of_the_same_name_in_another_namespace_is_not_counted(tmp_path: Path) -> None:
+    """Given two namespaces and one store, then each index has the rows of its own."""
+    shop = Stored(tmp_path / "shop", namespace="shop")
+    lab = Stored(tmp_path / "lab", storage=shop.storage, namespace="lab")
+    shop.main(ref(1), [YES] * 2)
+    lab.main(ref(1), [NO] * 3)
+    assert [one.index.ledger("late-flights").records for one in (shop, lab)] == [2, 3]
+    for one in (shop, lab):
+        one.close()
+
+
 def test_new_files_are_read_and_old_ones_are_not_read_again(stored: Stored) -> None:
     """Asking twice counts no row twice, and what came between the two is there."""
     stored.main(ref(1), [YES] * 2)

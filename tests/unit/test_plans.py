@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from quarterdeck.plan import DeploymentPlan, Key, Mirror, Plan, VersionRef
+from quarterdeck.plan import DeploymentPlan, DeploymentReport, Key, Mirror, NodeReport, Plan, VersionRef, VersionReport
 from quarterdeck.rollout import Decision, Record
-from quarterdeck_deployer.plans import Decided, PlanBuilder, content_digest
+from quarterdeck_deployer.nodes import Member
+from quarterdeck_deployer.plans import Decided, PlanBuilder, content_digest, receiver
 from quarterdeck_deployer.revisions import RevisionView
-from quarterdeck_deployer.settings import Settings, Tokens
+from quarterdeck_deployer.settings import Tokens
 
 ADMIN, NODE, MIRROR = "a" * 40, "n" * 40, "m" * 40
 CHALLENGER_URL = "http://127.0.0.1:9402"
@@ -50,15 +51,13 @@ def decision(
     return Decision(record=record, active=active, resident=held, challenger=challenger, mirror=mirror, conditions=[])
 
 
-def builder(**settings: Any) -> PlanBuilder:
-    """One instance's."""
-    given = {"data": Path("nowhere"), "store": "s3://models-of-us", "challenger_url": CHALLENGER_URL, **settings}
-    return PlanBuilder(Settings(**given), Tokens(admin=ADMIN, node=NODE, mirror=MIRROR))
+BUILDER = PlanBuilder("s3://models-of-us", Tokens(admin=ADMIN, node=NODE, mirror=MIRROR))
+MEMBERS = {"main": Member("main"), "challenger": Member("challenger", CHALLENGER_URL)}
 
 
 def plans(*decided: Decided, keyring: list[Key] | None = None) -> dict[str, Plan]:
     """The plans of both nodes."""
-    return builder().plans(decided, KEYRING if keyring is None else keyring)
+    return BUILDER.plans(decided, KEYRING if keyring is None else keyring, MEMBERS)
 
 
 def one(node: str, made: Decision, **wished: Any) -> DeploymentPlan:
@@ -194,8 +193,58 @@ def test_the_number_is_no_part_of_the_content(sequence: int) -> None:
 
 def test_builders_remember_nothing() -> None:
     """The same question twice, with another one in between, has the same answer."""
-    built = builder()
     decided = [Decided(wish(), decision(V1, [V1, V2], V3, V3))]
-    first = built.plans(decided, KEYRING)
-    built.plans([], [])
-    assert built.plans(decided, KEYRING) == first
+    first = BUILDER.plans(decided, KEYRING, MEMBERS)
+    BUILDER.plans([], [], MEMBERS)
+    assert BUILDER.plans(decided, KEYRING, MEMBERS) == first
+
+
+MAINS = [f"main-{number}" for number in range(12)]
+CHALLENGERS = [f"challenger-{number}" for number in range(3)]
+FLEET = {
+    **{name: Member("main", f"http://{name}") for name in MAINS},
+    **{name: Member("challenger", f"http://{name}/") for name in CHALLENGERS},
+}
+
+
+def takes(able: list[str]) -> dict[str, str]:
+    """Main node → who takes its copies."""
+    return {main: receiver(main, FLEET, able) for main in MAINS}
+
+
+def test_main_nodes_are_spread_over_challenger_nodes_and_only_those_of_a_dead_one_change_over() -> None:
+    """Each has some of them; where one dies its own find another, and where all are silent the choice is as if none were."""
+    all_live = takes(CHALLENGERS)
+    assert set(all_live.values()) == {f"http://{name}" for name in CHALLENGERS}
+    left = takes(CHALLENGERS[1:])
+    assert {main for main in MAINS if left[main] != all_live[main]} == {
+        main for main in MAINS if all_live[main] == "http://challenger-0"
+    }
+    assert takes([]) == all_live
+    assert receiver("main-1", {"main-1": Member("main")}, []) == ""
+
+
+def test_every_joined_main_node_has_a_mirroring_token_of_its_own() -> None:
+    """Challenger nodes know each by its digest; a node that is revoked is a member no more, and its token opens nothing."""
+    decided = [Decided(wish(), decision(challenger=V2, mirror=V2))]
+    made = BUILDER.plans(decided, [], FLEET)
+    tokens = {node: made[node].deployments[0].mirror.token for node in MAINS}  # type: ignore[union-attr]
+    assert len(set(tokens.values())) == len(MAINS)
+    assert MIRROR not in tokens.values()
+    known = {key.sha256 for key in made["challenger-0"].keyring}
+    assert {hashlib.sha256(token.encode()).hexdigest() for token in tokens.values()} <= known
+    fewer = BUILDER.plans(decided, [], {node: member for node, member in FLEET.items() if node != "main-3"})
+    gone = hashlib.sha256(tokens["main-3"].encode()).hexdigest()
+    assert gone not in {key.sha256 for key in fewer["challenger-0"].keyring}
+
+
+def test_copies_go_to_challenger_nodes_that_have_the_version_ready() -> None:
+    """One that has just joined and still loads gets none while another one is able."""
+    ready = VersionReport(digest=V2.digest, version=2, state="ready")
+    report = NodeReport(
+        node="challenger-2", boot="b", role="challenger", url="u", sequence=1, ready=True,
+        deployments=[DeploymentReport(name="late", role="challenger", versions=[ready])],
+    )  # fmt: skip
+    loading = report.model_copy(update={"node": "challenger-0", "deployments": []})
+    made = BUILDER.plans([Decided(wish(), decision(challenger=V2, mirror=V2))], [], FLEET, [loading, report])
+    assert {made[node].deployments[0].mirror.url for node in MAINS} == {"http://challenger-2"}  # type: ignore[union-attr]

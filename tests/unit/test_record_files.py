@@ -57,6 +57,16 @@ def stored(
     return storage
 
 
+def test_deployments_of_one_name_in_two_namespaces_share_a_store_and_no_record() -> None:
+    """Each is read by namespace and name; that of no cluster by its name alone."""
+    storage = MemoryStorage()
+    for number, namespace in enumerate(("", "shop", "lab"), start=1):
+        for file in files([frame(number)], "boot", lambda _: SCHEMA, namespace):
+            storage.put(file.key, file.data)
+    found = {name: read_main(storage, name)["seq"].to_pylist() for name in ("flights", "shop.flights", "lab.flights")}
+    assert found == {"flights": [1], "shop.flights": [2], "lab.flights": [3]}
+
+
 def test_features_are_typed_by_the_schema() -> None:
     """A struct in the schema's order; an integer is a fine float; null stays null."""
     table = main_table([frame(1, [ROW, {**ROW, "wind": None}])], "boot", SCHEMA)

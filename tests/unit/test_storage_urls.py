@@ -12,9 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterdeck.errors import InvalidInput, StorageError
+from quarterdeck.schema import NAME_PATTERN
 from quarterdeck.storage import open_storage
 from quarterdeck.storage.folder import FolderStorage
-from quarterdeck.storage.keys import blob_key, check_key, check_prefix, manifest_key, records_prefix, versions_prefix
+from quarterdeck.storage.keys import (
+    blob_key,
+    check_key,
+    check_prefix,
+    dataset_name,
+    manifest_key,
+    records_prefix,
+    versions_prefix,
+)
 from quarterdeck.storage.memory import MemoryStorage
 from quarterdeck.storage.protocol import PROBE, prove
 from quarterdeck.storage.s3 import S3Storage
@@ -144,6 +153,24 @@ def test_made_keys_are_keys_or_refusals(name: str, version: int) -> None:
         return
     assert check_key(key).startswith(check_prefix(versions_prefix(name)))
     assert check_prefix(records_prefix(name, "main")) != check_prefix(records_prefix(name, "challenger"))
+
+
+NAMES = st.from_regex(NAME_PATTERN, fullmatch=True)
+
+
+@given(NAMES, st.just("") | NAMES)
+def test_a_data_set_is_one_deployments_in_one_namespace(name: str, namespace: str) -> None:
+    """Deployment and namespace can be read off its name, so no two of them share one, and the name makes a prefix."""
+    dataset = dataset_name(name, namespace)
+    assert dataset.split(".") == ([namespace, name] if namespace else [name])
+    assert check_prefix(records_prefix(dataset, "main")) == f"records/{dataset}/main/"
+
+
+@pytest.mark.parametrize("dataset", ["", ".a", "a.", "a.b.c", "a/b", "..", "A.b"])
+def test_what_is_no_data_set_has_no_prefix(dataset: str) -> None:
+    """One dot at most, and a name on each side of it."""
+    with pytest.raises(InvalidInput):
+        records_prefix(dataset, "main")
 
 
 @pytest.mark.parametrize("sha256", ["", "0" * 63, "0" * 65, "G" * 64, "A" * 64, "sha256:" + "0" * 64, "0" * 64 + "\n"])

@@ -53,14 +53,14 @@ A store is a folder, or a bucket with a prefix (`s3://bucket/prefix`). Keys are 
 
 | key | what |
 |---|---|
-| `models/<model>/<version>/manifest.json` | a version's manifest; written once, last, only where it is absent |
+| `models/<model>/<version>/manifest.json` | a version's manifest; written last, once, where absent; a tombstone later |
 | `blobs/sha256/<hex>` | a file of any package, by the digest of its bytes |
 | `records/<deployment>/main/dt=YYYY-MM-DD/hh=HH/<name>.parquet` | what main answered, by the UTC hour of the record |
 | `records/<deployment>/challenger/dt=YYYY-MM-DD/hh=HH/<name>.parquet` | what became of the mirrored rows |
 
-A record file's name is `<boot>-<first>-<last>-<digest8>`: the boot of the node that wrote it, its first and last
-sequence number, and eight characters of the version's digest. Delivery is at least once: readers keep one row per
-`row_id`.
+In a cluster `<deployment>` is `<namespace>.<name>`. A record file's name is `<boot>-<first>-<last>-<digest8>`: the boot of
+the node that wrote it, its first and last sequence number, and eight characters of the version's digest. Delivery is at
+least once: readers keep one row per `row_id`.
 
 """
 

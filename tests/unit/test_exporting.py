@@ -1,0 +1,106 @@
+"""The YAML of what runs, and its way back: `quarterdeck apply` finds nothing to change in it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from quarterdeck.client import Client
+from quarterdeck.placement import Rollback
+from quarterdeck.plan import VersionRef
+from quarterdeck.resources import Spec, read
+from quarterdeck_deployer.exporting import document, exported
+from quarterdeck_deployer.infrastructures.kubernetes_resource import differing
+from quarterdeck_deployer.revisions import DeploymentInput, RevisionView
+
+
+def ref(version: int, model: str = "flights", **more: Any) -> VersionRef:
+    """A version."""
+    return VersionRef(model=model, version=version, digest=f"sha256:{version:064x}", **more)
+
+
+def wish(name: str = "late", **more: Any) -> RevisionView:
+    """A newest revision."""
+    given = {
+        "deployment": name,
+        "number": 3,
+        "kind": "change",
+        "chosen": 3,
+        "leaving": None,
+        "restored": None,
+        "who": "ann",
+        "why": "because",
+        "created": datetime(2026, 1, 1, tzinfo=UTC),
+        "description": "",
+        "project": "default",
+        "stage": "dev",
+        "main": ref(1),
+        "challenger": None,
+        "access": "instance",
+        "records": "spooled",
+        "running": True,
+    }
+    return RevisionView(**{**given, **more})
+
+
+WISHES = [
+    wish(),
+    wish(stage="prod", service="flights", challenger=ref(2), access="public", records="off", running=False),
+    wish(main=ref(1, trust="code"), challenger=ref(2, "trains", trust="code"), description="no: 1e3\n- \u2026", project="0"),
+    wish(main=ref(1, accelerator="cuda"), rollback=Rollback(automatic=False, margin_percent=7), progress_seconds=33),
+]
+
+
+def registered(request: httpx.Request) -> httpx.Response:
+    """A registry that knows the versions."""
+    items = [{"version": number, "digest": ref(number).digest} for number in (1, 2)]
+    return httpx.Response(200, json={"name": request.url.path, "items": items})
+
+
+@pytest.mark.parametrize("one", WISHES, ids=range(len(WISHES)))
+def test_what_is_exported_is_taken_back_without_a_change(one: RevisionView) -> None:
+    """Field by field: the deployer's own form of the file is the wish that was exported."""
+    (found,) = read(exported([one], {}))
+    with Client("http://deployer", transport=httpx.MockTransport(registered)) as client:
+        given = DeploymentInput.model_validate(client.wish(found, "because"))
+    main, challenger = given.main, given.challenger
+    assert (main.model, main.version, main.trust, main.accelerator) == (
+        one.main.model,
+        one.main.version,
+        one.main.trust,
+        one.main.accelerator,
+    )
+    assert (challenger is None) == (one.challenger is None)
+    if challenger and one.challenger:
+        assert (challenger.model, challenger.version, challenger.trust) == (
+            one.challenger.model,
+            one.challenger.version,
+            one.challenger.trust,
+        )
+    alike = ("project", "stage", "service", "description", "access", "records", "running", "rollback", "progress_seconds")
+    assert {part: getattr(given, part) for part in alike} == {part: getattr(one, part) for part in alike}
+
+
+@pytest.mark.parametrize("one", WISHES, ids=range(len(WISHES)))
+def test_a_cluster_finds_no_difference_in_it(one: RevisionView) -> None:
+    """The same file, as a resource beside the wish."""
+    assert differing(document(one).spec, one) == []
+
+
+def test_nodes_of_a_cluster_go_along() -> None:
+    """Their number and place are the resource's, and the file would be another one without them."""
+    placed = Spec.model_validate(
+        {"model": {"name": "x", "version": 9}, "nodes": {"replicas": 3}, "keyring": "ours", "store": {"url": "s3://far"}}
+    )
+    (found,) = read(exported([wish()], {"late": placed}))
+    assert (found.spec.nodes.replicas, found.spec.keyring, found.spec.model.version) == (3, "ours", 1)
+    assert found.spec.store is not None
+
+
+def test_several_deployments_are_several_documents() -> None:
+    """In their order; nothing for nothing."""
+    assert [one.metadata.name for one in read(exported([wish("a"), wish("b")], {}))] == ["a", "b"]
+    assert exported([], {}) == ""
