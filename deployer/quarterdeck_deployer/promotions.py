@@ -32,7 +32,6 @@ from quarterdeck_deployer.revisions import Content, RevisionView, Why, require_p
 from quarterdeck_deployer.stages import OPEN_STATES, gates_of, stage_row
 
 State = Literal["checking", "waiting for approval", "refused", "done", "failed", "overtaken"]
-_CONSOLE = " (console)"
 
 
 class PromotionInput(Frozen):
@@ -371,8 +370,7 @@ def _decided(session: Session, ident: int, given: DecisionInput, act: Act) -> Pr
             name=str(ident),
             hint=f"Look: `quarterdeck promotion show {ident}`.",
         )
-    # Whoever sits at the console is the same person as at the command line.
-    if act.who.removesuffix(_CONSOLE) == row.who.removesuffix(_CONSOLE):
+    if _person(act.who) == _person(row.who):
         raise Forbidden(
             f"Promotion {ident} was asked for by {row.who}: another person must decide.",
             code="second-person-needed",
@@ -382,6 +380,11 @@ def _decided(session: Session, ident: int, given: DecisionInput, act: Act) -> Pr
         )
     row.decided_by, row.decided_why, row.decided = act.who, given.why, utc_now()
     return row
+
+
+def _person(who: str) -> str:
+    """Whoever sits at the console, or shows a token of their own, is the same person as at the command line."""
+    return who.partition(" (")[0]
 
 
 def _finish(session: Session, row: Promotion) -> None:

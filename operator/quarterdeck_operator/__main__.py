@@ -1,35 +1,16 @@
 """`python -m quarterdeck_operator`: the operator, until it is told to end."""
 
-from __future__ import annotations
-
-import logging
+import importlib
 import signal
 import sys
 
-from quarterdeck.errors import QuarterdeckError
-from quarterdeck_operator.program import Operator
-from quarterdeck_operator.settings import Settings
-
 
 def main() -> int:
-    """Run; the exit status: 0 in good order, 1 where it could not go on, 2 where a setting is wrong."""
-    # Until kopf listens to it: the first process of a container takes no notice of a signal that it does not handle.
+    """Run until SIGTERM, from the first moment on; the exit status."""
+    # The first process of a container takes no notice of a signal that it does not handle, and until kopf listens, seconds pass.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        settings = Settings.from_environment()
-    except QuarterdeckError as error:
-        print(error, file=sys.stderr)
-        return 2
-    logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    # It tells every event and every request, also those that say nothing.
-    logging.getLogger("kopf").setLevel(logging.WARNING)
-    try:
-        return 0 if Operator(settings).run() else 1
-    except QuarterdeckError as error:
-        logging.getLogger(__name__).error("%s", error)
-        return 1
+    status: int = importlib.import_module("quarterdeck_operator.run").main()
+    return status
 
 
 if __name__ == "__main__":

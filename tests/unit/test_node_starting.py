@@ -112,7 +112,7 @@ def _way(folder: Path) -> str:
     return str(pool._uds)
 
 
-@pytest.mark.parametrize("program", ["quarterdeck_node", "quarterdeck_node.agent"])
+@pytest.mark.parametrize("program", ["quarterdeck_node", "quarterdeck_node.agent", "quarterdeck_operator"])
 def test_a_program_that_is_told_to_end_while_it_still_starts_ends_at_once(tmp_path: Path, program: str) -> None:
     """Given imports that take long, then SIGTERM ends it in good order: a container's first process has no default for it."""
     (tmp_path / "uvicorn.py").write_text("import sys\nprint('importing', flush=True)\nsys.stdin.read()\n")
