@@ -48,10 +48,10 @@ def test_every_help_opens_with_an_example(words: list[str], capsys: pytest.Captu
 
 
 def test_every_command_prints_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
-    """All but those that print a file: a shell's script, and YAML."""
+    """All but those that print a file: a shell's script, YAML, and the lines of the audit log."""
     for words in commands():
         main([*words, "--help"])
-        assert "--output" in capsys.readouterr().out or words in (["completion"], ["export"])
+        assert "--output" in capsys.readouterr().out or words in (["completion"], ["export"], ["audit", "export"])
 
 
 def test_no_words_print_the_help(capsys: pytest.CaptureFixture[str]) -> None:

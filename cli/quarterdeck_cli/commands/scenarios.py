@@ -68,14 +68,15 @@ def put(
 
 
 @app.command()
-def delete(name: Deployment, query: Query, reason: Reason = "") -> None:
+def delete(name: Deployment, query: Query, reason: Reason = "", output: Output = Format.table) -> None:
     """Forget a test query.
 
     Example: quarterdeck scenario delete late-flights golden-1
     """
     with connect() as client:
         client.delete_test_query(name, query, reason)
-    print(f"test-query/{query} of deployment/{name} deleted")
+    told = {"deployment": name, "name": query, "deleted": True}
+    show(told, output, [f"test-query/{query} of deployment/{name} deleted"])
 
 
 @app.command()

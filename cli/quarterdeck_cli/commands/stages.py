@@ -83,14 +83,14 @@ def put(
 
 
 @app.command()
-def delete(name: StageName, reason: Reason = "") -> None:
+def delete(name: StageName, reason: Reason = "", output: Output = Format.table) -> None:
     """Take a stage away where nothing lives.
 
     Example: quarterdeck stage delete staging
     """
     with connect() as client:
         client.delete_stage(name, reason)
-    print(f"stage/{name} deleted")
+    show({"name": name, "deleted": True}, output, [f"stage/{name} deleted"])
 
 
 def _kept(stage: dict[str, Any]) -> dict[str, Any]:
