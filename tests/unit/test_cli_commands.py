@@ -454,7 +454,8 @@ def test_watching_a_terminal_redraws_the_tree(at: Desk, capsys: pytest.CaptureFi
 
 def test_watching_ends_with_ctrl_c(at: Desk) -> None:
     """Without a word on stderr; the status says that it did not end by itself."""
-    command = [sys.executable, "-m", "quarterdeck_cli", "status", "first", "--watch"]
+    # Whoever runs tests in the background may have told all that they start to take no notice of Ctrl-C.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "quarterdeck_cli", "status", "first", "--watch"]
     with subprocess.Popen(command, cwd=at.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         assert watching.stdout.readline().startswith("first  revision 1  deployed yes")
