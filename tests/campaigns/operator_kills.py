@@ -51,11 +51,6 @@ ACTS: dict[str, Object] = {
     DELETE: {"model": {"name": NAME, "version": 4}, "challenger": {"version": 3}, "nodes": {"replicas": 3, "env": {"A": "2"}}},
 }
 WAYS = ("killed before", "killed after", "409", "429", "500")
-_HOME = """
-{apiVersion: v1, kind: Namespace, metadata: {name: quarterdeck}}
----
-{apiVersion: v1, kind: Secret, metadata: {name: quarterdeck-plan-server, namespace: quarterdeck}}
-"""
 KNOWN = {(NAME, version): digest(version) for version in range(1, 5)}
 
 
@@ -278,7 +273,9 @@ class Stage:
 def stage(server: ApiServer, folder: Path) -> Iterator[Stage]:
     """Proxy, operator and nodes on a running server; ended with the block."""
     # Another stage may have been on this server before: its authority is as good.
-    server.kubectl("apply", "-f", "-", stdin=_HOME)
+    server.kubectl("apply", "-f", "-", stdin="{apiVersion: v1, kind: Namespace, metadata: {name: quarterdeck}}")
+    secret = "{apiVersion: v1, kind: Secret, metadata: {name: quarterdeck-plan-server}}"
+    server.kubectl("apply", "-f", "-", stdin=secret, namespace="quarterdeck")
     fault = ApiFault(server, folder)
     operator = OperatorProcess(fault.kubeconfig, folder / "operator.log", free_ports(2))
     cluster = Cluster(server, operator)
