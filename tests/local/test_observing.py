@@ -206,7 +206,7 @@ def test_every_program_speaks_prometheus(shared: Shared, who: str) -> None:
     assert families
     labels = {label for family in families for one in family.samples for label in one.labels}
     known = {"deployment", "stage", "role", "version", "protocol", "outcome", "le", "kind", "reason", "model", "digest", "phase"}
-    assert labels <= known | {"revision", "result", "node", "accelerator"}
+    assert labels <= known | {"revision", "result", "node", "accelerator", "infrastructure"}
     for family in families:
         assert family.name.startswith("quarterdeck_")
         assert family.documentation
