@@ -64,11 +64,8 @@ async def _newer(deployer: Deployer, node: str, after: int, deadline: float) -> 
         # Looked up each time: a node that waits may be revoked meanwhile.
         infrastructure = deployer.infrastructures.of_node(node)
         stepped = infrastructure.next_step
-        found = infrastructure.plan(node)
-        heard = infrastructure.nodes.heard(node)
-        # Whoever has a plan first says what it does: it may serve what a restored database has forgotten.
-        known = after <= 0 or (heard is not None and heard.present)
-        if known and found is not None and found.sequence > after:
+        found = infrastructure.plan(node, after)
+        if found is not None:
             return found
         left = deadline - time.monotonic()
         if left <= 0 or deployer.closing:

@@ -51,6 +51,10 @@ class Reconciler:
         scope: which deployments it decides about, and for which nodes.
         decide: the rollout decision; a parameter so that tests can count and interrupt it.
         clock: Unix seconds.
+
+    Attributes:
+        plans: what is published, by node.
+        considered: the nodes whose own words these plans were decided upon.
     """
 
     def __init__(
@@ -70,7 +74,9 @@ class Reconciler:
         self._due = asyncio.Event()
         self._stepped = asyncio.Event()
         self._persisted = 0.0
+        self._considered: frozenset[str] = frozenset()
         self.plans: dict[str, Plan] = {}
+        self.considered: frozenset[str] = frozenset()
         self.counts = Counts()
 
     def wake(self) -> None:
@@ -113,6 +119,8 @@ class Reconciler:
         """Read, decide, store; gives back the plans to publish."""
         with self._database.sessions() as session:
             members = self._nodes.members = self._scope.members(session)
+            # Before the look at their reports: who comes in during it may be missed, never be counted unread.
+            considered = frozenset(heard.report.node for heard in self._nodes.words() if heard.present)
             world = self._world(session)
             forgotten = self.catch_up.needed(session, {one.read.wish.deployment: one.read.wish.number for one in world})
             decided = [stored.decided for stored in world]
@@ -138,6 +146,7 @@ class Reconciler:
                     _state(session, plan.node).plan = content_digest(plan)
                 for node in reports:
                     self._persist(session, node)
+        self._considered = considered
         return numbered
 
     async def _step_once(self) -> None:
@@ -151,7 +160,7 @@ class Reconciler:
             self.counts = self.counts._replace(failures=self.counts.failures + 1)
             log.exception("a reconcile step failed; trying again in %s s", TICK_SECONDS)
         else:
-            self.plans = plans
+            self.plans, self.considered = plans, self._considered
             self.counts = self.counts._replace(steps=self.counts.steps + 1)
 
     def _world(self, session: Session) -> list[Stored]:

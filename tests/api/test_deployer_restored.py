@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 import shlex
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from quarterdeck.plan import Plan
 from quarterdeck_cli.saving import put_back, save
+from quarterdeck_deployer.reconciler import Reconciler
 from tests import deployer_world
 from tests.deployer_world import World, world
 from tests.node_twin import NodeTwin
 from tests.postgres import PostgresServer
-from tests.support import ROOT
+from tests.support import ROOT, eventually
 
 WHY = "the database was older than what ran"
 
@@ -150,6 +154,29 @@ def test_a_deployment_that_was_stopped_after_the_backup_stays_stopped(restored: 
     assert (again.get()["wish"]["running"], again.main.answering["late"], again.main.history["late"]) == (False, None, before)
 
 
+def _offered(here: World, after: int) -> int:
+    """The status of the answer to the main node's question for a newer plan."""
+    token = {"authorization": f"Bearer {deployer_world.NODE}"}
+    return here.http.get("/plans/main", params={"after": after, "wait": 0}, headers=token).status_code
+
+
+@contextmanager
+def _held(loop: Reconciler) -> Iterator[None]:
+    """No step begins as long as this lasts."""
+    released, step = threading.Event(), loop.step
+
+    def late() -> dict[str, Plan]:
+        released.wait()
+        return step()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "step", late)
+        try:
+            yield
+        finally:
+            released.set()
+
+
 def test_as_long_as_a_node_has_not_spoken_it_gets_no_plan(restored: Callable[..., World]) -> None:
     """However many plans the restored deployer has numbered by then: only its report shows what it serves."""
 
@@ -158,17 +185,26 @@ def test_as_long_as_a_node_has_not_spoken_it_gets_no_plan(restored: Callable[...
         here.settled()
 
     again = restored(first, second)
-    # Each of these is another plan, so their numbers pass the one that the node has.
     for number in range(6):
         again.put(f"other-{number}")
-        again.challenger.step()
-    serving = again.main.plan
+    before, serving = list(again.main.history["late"]), again.main.plan
     assert serving is not None
-    asked = {"after": serving.sequence, "wait": 0}
-    answer = again.http.get("/plans/main", params=asked, headers={"authorization": f"Bearer {deployer_world.NODE}"})
-    assert answer.status_code == 204
+    place = again.deployer.infrastructures.of_node("main")
+
+    def published() -> bool:
+        again.challenger.step()
+        return (place.plan("main") or serving).sequence > serving.sequence
+
+    # Each of these is another plan, so their numbers pass the one that the node has.
+    eventually(published)
+    assert _offered(again, serving.sequence) == 204
+    # Nor what was published before its report came, while the step that reads it is still to come.
+    with _held(place.reconciler):
+        again.main.report()
+        assert _offered(again, serving.sequence) == 204
     again.until(lambda: kinds(again)[0] == (3, "adopt"))
     assert again.settled()["main"]["ref"]["version"] == 2
+    assert again.main.history["late"] == before
 
 
 def test_a_database_as_new_as_its_nodes_adopts_nothing(restored: Callable[..., World]) -> None:

@@ -384,6 +384,13 @@ def test_reading_from_a_terminal_says_so(at: Desk) -> None:
     assert said.err.startswith("reading JSON from the terminal; Ctrl-D ends it\n")
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt that waits for as long as it takes: how fast this machine is, is not in question."""
+    monkeypatch.setattr("quarterdeck_cli.commands.completion.PATIENCE_SECONDS", 30.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_live_names_are_completed(at: Desk) -> None:
     """Those that begin so; nothing, and no error, where no system runs."""
     at.deployed("complete-me")
@@ -394,6 +401,7 @@ def test_live_names_are_completed(at: Desk) -> None:
         assert deployment_names("") == []
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_shell_gets_live_names(at: Desk) -> None:
     """By the same road that the printed script takes."""
     at.deployed("finish-me")

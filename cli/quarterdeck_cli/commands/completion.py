@@ -13,7 +13,8 @@ from quarterdeck.client import Client, connect
 from quarterdeck.errors import QuarterdeckError
 
 app = typer.Typer()
-_SECONDS = 0.5
+PATIENCE_SECONDS = 0.5
+"""How long a prompt waits for names at most."""
 
 
 class Shell(StrEnum):
@@ -48,7 +49,7 @@ def model_names(incomplete: str) -> list[str]:
 
 def _live(ask: Callable[[Client], Sequence[dict[str, Any]]], incomplete: str) -> list[str]:
     try:
-        with connect(timeout=_SECONDS) as client:
+        with connect(timeout=PATIENCE_SECONDS) as client:
             return [each["name"] for each in ask(client) if each["name"].startswith(incomplete)]
     except QuarterdeckError:
         # Without a system there is nothing to propose, and a shell's prompt is no place for errors.

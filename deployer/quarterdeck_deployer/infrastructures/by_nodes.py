@@ -106,14 +106,21 @@ class ByNodes:
         self.reconciler.restore()
         self.wake()
 
-    def plan(self, node: str) -> Plan | None:
-        """The plan that a node is to follow; None before the first step.
+    def plan(self, node: str, after: int = 0) -> Plan | None:
+        """The plan that a node is to follow; None where there is none above `after` yet.
+
+        Args:
+            after: the newest sequence that the node has; 0: it comes without any plan.
 
         Raises:
             NotFound: no such node.
         """
         self.nodes.member(node)
-        return self.reconciler.plans.get(node)
+        # Whoever has a plan says what it does, and a step must have read it: a restored database may have forgotten that.
+        if after > 0 and node not in self.reconciler.considered:
+            return None
+        found = self.reconciler.plans.get(node)
+        return found if found is not None and found.sequence > after else None
 
     def _reading(self, node: str, member: Member) -> Reading:
         heard = self.nodes.heard(node)
