@@ -480,7 +480,21 @@ def test_a_batch_does_not_grow_beyond_what_growing_gains() -> None:
         cost.add(count, 0.005 * count)
     assert cost.per_row == pytest.approx(0.005)
     assert cost.most_rows == 2
-    assert cost.of_queue(10) == pytest.approx(0.05)
+    assert cost.of_queue(10, 10) == pytest.approx(0.05)
+
+
+def test_an_idle_model_takes_a_large_request_whatever_it_has_learnt() -> None:
+    """A request is one batch however large it is: nobody waits for others before it, so nothing is too long."""
+
+    async def tell(batcher: Batcher, model: Model) -> None:
+        # A machine that stood still for a moment: rows look dear and batches as well, so that one row would be a batch.
+        for count, model.seconds in ((1, 0.3), (2, 0.4)) * 5:
+            await batcher.predict(rows(*range(count)))
+        batcher.admit(1_000)
+        assert len(await batcher.predict(rows(*range(1_000)))) == 1_000
+        batcher.admit(1_000, now() + 200)
+
+    story(tell)
 
 
 @given(

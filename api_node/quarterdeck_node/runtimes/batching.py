@@ -166,7 +166,7 @@ class Batcher:
         # An empty queue takes any request, so the bound never refuses what fits the row limit.
         if self.figures.waiting_rows and rows > self._budget.queue_rows:
             return _full(), False
-        ahead = self._running(now) + self._cost.of_queue(rows)
+        ahead = self._running(now) + self._cost.of_queue(rows, len(self._queue) + 1)
         if now + ahead > deadline:
             # One batch that took unusually long must not close a model for ever: who is refused teaches nothing.
             trial = not (self._batch or self._queue) and now - self._asked_at > _DOUBT and now < deadline

@@ -45,7 +45,8 @@ class Cost:
         seconds = min(LONGEST, max(_SHORTEST, _WORTH * self.fixed))
         return max(1, min(BATCH_ROWS, round((seconds - self.fixed) / self.per_row)))
 
-    def of_queue(self, rows: int) -> float:
-        """Seconds that so many waiting rows take, in as many batches as that makes."""
-        batches = -(-rows // self.most_rows)
+    def of_queue(self, rows: int, requests: int) -> float:
+        """Seconds that so many waiting rows of so many requests take, in as many batches as that makes."""
+        # A request is never divided: however large it is, it makes one batch at most.
+        batches = min(requests, -(-rows // self.most_rows))
         return batches * self.fixed + rows * self.per_row
