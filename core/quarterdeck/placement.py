@@ -207,4 +207,7 @@ class Pin(Camel):
 
 
 KEYRING: Name = "quarterdeck-keyring"
+KEY_USES: Name = "quarterdeck-key-uses"
+"""The ConfigMap in which the operator notes when keys of a namespace were used last."""
+KEY_USES_ENTRY = "uses.json"
 """The ConfigMap of a namespace that holds its keys' digests, unless the deployment names another."""

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from quarterdeck.plan import MirrorReport, NodeReport, Plan
+from quarterdeck.plan import Key, KeyUse, MirrorReport, NodeReport, Plan, TokenIssuer
+from quarterdeck_operator.plans import MIRROR
 from quarterdeck_operator.world import ResourceKey
 
 LIVE_SECONDS = 10.0
@@ -85,6 +86,24 @@ class Board:
             waiting = [waiter for name in risen for waiter in self._waiting.get((key.namespace, name), ())]
         self._tell(waiting)
 
+    def rekey(self, keys: Sequence[ResourceKey], ring: Sequence[Key], issuers: Sequence[TokenIssuer]) -> None:
+        """Let the published plans of these deployments know other keys at once, before anybody has looked at the deployments.
+
+        A key that was taken back must not open until hundreds of them have been looked at. Looks give served plans odd numbers;
+        this gives the even one between, once: so whatever the next look decides is newer, also where another operator takes it.
+        """
+        waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        with self._lock:
+            for key in keys:
+                for name, plan in self._plans.get(key, {}).items():
+                    if plan.sequence % 2 == 0:
+                        continue
+                    own = [one for one in plan.keyring if one.id == MIRROR]
+                    told = {"keyring": [*own, *ring], "issuers": list(issuers), "sequence": plan.sequence + 1}
+                    self._plans[key][name] = plan.model_copy(update=told)
+                    waiting += self._waiting.get((key.namespace, name), ())
+        self._tell(waiting)
+
     def drop(self, key: ResourceKey) -> None:
         """Forget a deployment that is gone."""
         with self._lock:
@@ -149,6 +168,18 @@ class Board:
             heard = sorted(self._heard.items())
         return [one.report for _, one in heard if one.key == key and now - one.at <= LIVE_SECONDS]
 
+    def key_uses(self) -> dict[str, list[KeyUse]]:
+        """By namespace what nodes have told of each key, by id: the requests at all of them, and the last one's time."""
+        with self._lock:
+            heard = [(place[0], one.report.keys) for place, one in sorted(self._heard.items())]
+        found: dict[str, dict[str, KeyUse]] = {}
+        for namespace, uses in heard:
+            known = found.setdefault(namespace, {})
+            for use in (one for one in uses if one.id != MIRROR):
+                before = known.get(use.id) or KeyUse(id=use.id, requests=0, last=0.0)
+                known[use.id] = KeyUse(id=use.id, requests=before.requests + use.requests, last=max(before.last, use.last))
+        return {namespace: [known[ident] for ident in sorted(known)] for namespace, known in found.items()}
+
     def sweep(self) -> None:
         """Wake the deployments whose nodes have fallen silent since the last sweep; to be called about once a second."""
         now = self._clock()
@@ -175,6 +206,6 @@ def _said(report: NodeReport, *, trial: bool) -> str:
     # They are what a version on trial is judged by; after it a model that fails now and then would be looked at all day.
     quiet |= {} if trial else {"failures": {}}
     deployments = [one.model_copy(update=quiet) for one in report.deployments]
-    still = {"deployments": deployments, "rss_bytes": 0, "cpu_seconds": 0.0}
+    still = {"deployments": deployments, "keys": [], "rss_bytes": 0, "cpu_seconds": 0.0}
     spool = {"spool_rows": 0, "spool_bytes": 0, "spool_oldest_seconds": 0.0}
     return report.model_copy(update={**still, **spool}).model_dump_json()

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import ValidationError
-
 from quarterdeck import rollout
-from quarterdeck.errors import InvalidInput
 from quarterdeck.plan import NodeReport, Role, VersionRef
-from quarterdeck.resources import Spec
+from quarterdeck.resources import Spec, spec_of
 from quarterdeck.rollout import Condition, Decision, Status
 from quarterdeck.rollout_record import same, scored
 from quarterdeck_operator import plans, status, template
@@ -47,7 +44,7 @@ def decide_world(observed: Observed, resource: Object, context: Context) -> Want
     Raises:
         InvalidInput: the spec is none that this operator can read.
     """
-    spec, generation = _spec(resource), int(resource["metadata"]["generation"])
+    spec, generation = spec_of(resource, "operator"), int(resource["metadata"]["generation"])
     # Without a record: a new resource, or somebody has deleted it, and then what serves must go on serving.
     observed = observed if observed.record_version else replace(observed, record=plans.recalled(observed))
     pods = alive(observed.pods)
@@ -76,22 +73,6 @@ def decide_world(observed: Observed, resource: Object, context: Context) -> Want
         status=status.build(observed, resource, spec, decision).document(),
         events=_events(observed.record.record, decision.record),
     )
-
-
-def _spec(resource: Object) -> Spec:
-    try:
-        return Spec.model_validate(resource["spec"])
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, ("spec", *first["loc"])))
-        # The API server's schema says the same as ours, unless the CRD is of another version than the operator.
-        raise InvalidInput(
-            f"{field}: {first['msg']}.",
-            code="spec-unreadable",
-            kind="field",
-            name=field,
-            hint="Correct it, or install the CRDs and the operator of the same version.",
-        ) from None
 
 
 def _chosen(record: ClusterRecord, spec: Spec, generation: int) -> ClusterRecord:

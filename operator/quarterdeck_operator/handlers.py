@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import kopf
@@ -35,11 +35,21 @@ class Enqueue(Protocol):
         ...
 
 
-class Handlers:
-    """What is remembered between events: which generation of each resource was seen, and which keyring it names."""
+Rekey = Callable[[Sequence[ResourceKey], Object], None]
+"""Is told of a keyring's new content, and of the deployments that name it."""
 
-    def __init__(self, settings: Settings, enqueue: Enqueue) -> None:
-        self._default_keyring, self._enqueue = settings.keyring, enqueue
+
+class Handlers:
+    """What is remembered between events: which generation of each resource was seen, and which keyring it names.
+
+    Args:
+        settings: name the keyring of those that name none.
+        enqueue: asks for a look.
+        rekey: is told at once of other keys.
+    """
+
+    def __init__(self, settings: Settings, enqueue: Enqueue, rekey: Rekey = lambda keys, ring: None) -> None:
+        self._default_keyring, self._enqueue, self._rekey = settings.keyring, enqueue, rekey
         self._seen: dict[ResourceKey, tuple[str, int]] = {}
         self._keyrings: dict[ResourceKey, str] = {}
 
@@ -79,6 +89,8 @@ class Handlers:
         named = [
             key for key, name in self._keyrings.items() if key.namespace == metadata["namespace"] and name == metadata["name"]
         ]
+        if named and event != "DELETED" and memo.get("said") != content(body):
+            self._rekey(named, body)
         for key in named:
             self._enqueue(key)
         self.settled(memo, event, body)

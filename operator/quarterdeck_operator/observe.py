@@ -155,7 +155,7 @@ def observe(reads: Reads, board: Board, settings: Settings, key: ResourceKey, cl
     record, version = _record(_record_map(reads, owned, resource))
     keyring = resource["spec"].get("keyring") or settings.keyring
     found = reads.get(CONFIG_MAP.path(key.namespace, keyring))
-    known, issuers, problem = _keyring(found) if found else ([], [], "")
+    known, issuers, problem = read_keyring(found) if found else ([], [], "")
     labels = {"labelSelector": f"{SELECTOR},{DEPLOYMENT_LABEL}={key.name}"}
     return Observed(
         key=key,
@@ -245,8 +245,8 @@ def _record(config_map: Object | None) -> tuple[ClusterRecord, str]:
     return record, config_map["metadata"]["resourceVersion"]
 
 
-def _keyring(config_map: Object) -> tuple[list[Key], list[TokenIssuer], str]:
-    """Its keys and issuers, or why they cannot be read."""
+def read_keyring(config_map: Object) -> tuple[list[Key], list[TokenIssuer], str]:
+    """A keyring's keys and issuers, or why they cannot be read."""
     name, data = config_map["metadata"]["name"], config_map.get("data", {})
     try:
         found = _KEYS.validate_json(data.get("keyring.json", ""))

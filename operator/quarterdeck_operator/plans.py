@@ -23,7 +23,8 @@ from quarterdeck_operator.names import TEMPLATE_LABEL, labels_of, plan_name, rol
 from quarterdeck_operator.world import ClusterRecord, Object, Observed, ResourceKey, Template
 
 PLAN_FILE, CA_FILE = "plan.json", "ca.crt"
-_MIRROR = "mirror"
+MIRROR = "mirror"
+"""Id of the mirroring token among the keys of challenger plans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ def _keyring(observed: Observed, stored: Mapping[str, Plan]) -> list[Key]:
     if not observed.keyring_problem:
         return list(observed.keyring)
     newest = _newest(stored)
-    return [key for key in newest.keyring if key.id != _MIRROR] if newest else []
+    return [key for key in newest.keyring if key.id != MIRROR] if newest else []
 
 
 def _with_mirror(key: ResourceKey, role: Role, wish: Wish, keyring: Sequence[Key]) -> list[Key]:
@@ -158,7 +159,7 @@ def _with_mirror(key: ResourceKey, role: Role, wish: Wish, keyring: Sequence[Key
     if role == "main":
         return list(keyring)
     digest = hashlib.sha256(mirror_token(wish.seed, key).encode()).hexdigest()
-    return [Key(id=_MIRROR, sha256=digest, project="*", scopes=["mirror"]), *keyring]
+    return [Key(id=MIRROR, sha256=digest, project="*", scopes=["mirror"]), *keyring]
 
 
 def _current(key: ResourceKey, role: Role, wish: Wish, keyring: Sequence[Key]) -> Plan:

@@ -10,7 +10,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -27,15 +27,16 @@ from quarterdeck_operator.decision import Context
 from quarterdeck_operator.handlers import Handlers, operator_settings, registry
 from quarterdeck_operator.health import Health, HealthServer, Metrics
 from quarterdeck_operator.identity import Guard
+from quarterdeck_operator.key_uses import KeyUseNotes, noting
 from quarterdeck_operator.lease import Lease
-from quarterdeck_operator.observe import ClusterReads, Connection, keys
+from quarterdeck_operator.observe import ClusterReads, Connection, keys, read_keyring
 from quarterdeck_operator.plan_server import PlanServer, create_app, listen
 from quarterdeck_operator.reconcile import SOON_SECONDS, Reconciler
 from quarterdeck_operator.relisting import Relisting
 from quarterdeck_operator.review import ClusterReviewer, ClusterSecret
 from quarterdeck_operator.settings import Settings
 from quarterdeck_operator.work_queue import Workers
-from quarterdeck_operator.world import ResourceKey
+from quarterdeck_operator.world import Object, ResourceKey
 
 CERTIFICATE_SECONDS = 3_600.0
 TURN_SECONDS = 1.0
@@ -98,7 +99,7 @@ class Operator:
 
     def _watch(self) -> None:
         """kopf, until a signal comes or the other loop has ended."""
-        handlers = Handlers(self._settings, self._workers.add)
+        handlers = Handlers(self._settings, self._workers.add, self._rekey)
         watches = registry(handlers, lambda: self._health.beat("watches"))
         # kopf waits for the flag in a thread, and at its end for that thread: a signal has to set the flag too.
         kopf.on.cleanup(registry=watches)(self._end)
@@ -112,6 +113,12 @@ class Operator:
             standalone=True,
             stop_flag=self._ending,
         )
+
+    def _rekey(self, named: Sequence[ResourceKey], config_map: Object) -> None:
+        ring, issuers, problem = read_keyring(config_map)
+        # One that cannot be read takes nothing from anybody; the looks at the deployments say so.
+        if not problem:
+            self._board.rekey(named, ring, issuers)
 
     async def _end(self, **_: Any) -> None:
         self._ending.set()
@@ -127,6 +134,7 @@ class Operator:
 
     async def _loop(self, context: ssl.SSLContext, store: ClusterSecret, hosts: list[str]) -> None:
         with listen(self._settings.host, self._settings.port) as listener:
+            notes = KeyUseNotes(self._board, self._writes)
             guard = Guard(ClusterReviewer(self._reads, self._open), self._aside)
             server = PlanServer(create_app(self._board, guard), context, listener)
             async with asyncio.TaskGroup() as group:
@@ -138,6 +146,7 @@ class Operator:
                         self._turn(),
                         self._relisting.run(),
                         self._renew(context, store, hosts),
+                        noting(lambda: self._aside_do(notes.write), self._lease.leads),
                     )
                 ]
                 serving = group.create_task(server.serve())

@@ -140,10 +140,10 @@ def test_only_the_resource_that_was_looked_at_is_deleted(hand: Hand) -> None:
 
 def test_a_keyring_is_made_and_changed(hand: Hand) -> None:
     """None where there is none; an entry of ours changes."""
-    assert hand.cluster.keyring("quarterdeck-keyring") is None
+    assert hand.cluster.config_map("quarterdeck-keyring") is None
     hand.cluster.write_keyring("quarterdeck-keyring", {"keyring.json": "[]"})
     hand.cluster.write_keyring("quarterdeck-keyring", {"keyring.json": "[1]"})
-    assert hand.cluster.keyring("quarterdeck-keyring") == {"keyring.json": "[1]"}
+    assert hand.cluster.config_map("quarterdeck-keyring") == {"keyring.json": "[1]"}
 
 
 def test_a_change_is_told(hand: Hand) -> None:

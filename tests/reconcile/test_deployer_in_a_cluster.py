@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from quarterdeck.errors import NotFound
+from quarterdeck.placement import KEY_USES, KEY_USES_ENTRY
 from quarterdeck.storage import open_storage
 from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.infrastructures.cluster import ClusterApi
@@ -327,14 +328,34 @@ def test_keys_are_written_when_they_change_and_taken_back(stage: Stage) -> None:
     world = stage.world
     made = world.keys.create(KeyInput(name="ann"), PERSON)
     world.settle()
-    ring = world.cluster.keyring("quarterdeck-keyring")
+    ring = world.cluster.config_map("quarterdeck-keyring")
     assert ring is not None
     (key,) = json.loads(ring["keyring.json"])
     assert (key["id"], key["project"]) == (made.id, "*")
     assert made.secret not in ring["keyring.json"]
     world.keys.revoke(made.id, PERSON)
     world.settle()
-    assert (world.cluster.keyring("quarterdeck-keyring") or {})["keyring.json"] == "[]"
+    assert (world.cluster.config_map("quarterdeck-keyring") or {})["keyring.json"] == "[]"
+
+
+def test_the_operators_notes_tell_when_keys_were_used_last(stage: Stage) -> None:
+    """The newest counts, what nobody knows is passed over, and notes that cannot be read hold nothing up."""
+    world = stage.world
+    made = world.keys.create(KeyInput(name="ann"), PERSON)
+
+    def told(text: str) -> float:
+        world.cluster.write_keyring(KEY_USES, {KEY_USES_ENTRY: text})
+        world.now += 60
+        world.settle()
+        (key,) = world.keys.all()
+        return key.last_used.timestamp() if key.last_used else 0.0
+
+    world.settle()
+    note = {"id": made.id, "requests": 3, "last": 1_700_000_000.0}
+    assert told(json.dumps([note, {**note, "id": "console0"}])) == note["last"]
+    assert told(json.dumps([{**note, "last": 1_600_000_000.0}])) == note["last"]
+    assert told("[") == note["last"]
+    assert told(json.dumps([{**note, "last": 1_700_000_060.0}])) == 1_700_000_060.0
 
 
 def test_the_same_wish_after_a_refusal_is_a_new_attempt(stage: Stage) -> None:
@@ -441,7 +462,7 @@ def test_a_wish_is_written_at_once_and_a_silent_cluster_is_told_of(tmp_path: Pat
 
 async def until(world: ClusterWorld, check: Callable[[], bool]) -> None:
     """Wait for the loop's next steps until something is so."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             stepped = world.infrastructure.next_step
             with suppress(ClusterFailure):

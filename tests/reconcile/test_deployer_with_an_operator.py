@@ -74,9 +74,9 @@ def test_the_life_of_a_deployment_in_a_cluster(together: Together) -> None:
     assert together.answering() == {digests[1]}
 
     key = world.ok(world.http.post("/api/keys", json={"name": "ann"}))
-    eventually(lambda: key["id"] in together.keyring(), 10)
+    eventually(lambda: key["id"] in together.keyring())
     world.ok(world.http.delete(f"/api/keys/{key['id']}"))
-    eventually(lambda: key["id"] not in together.keyring(), 10)
+    eventually(lambda: key["id"] not in together.keyring())
 
     told = world.http.get("/api/export", params={"name": NAME})
     resource = yaml.safe_load(told.text)
@@ -88,7 +88,7 @@ def test_the_life_of_a_deployment_in_a_cluster(together: Together) -> None:
     assert after["spec"] == before["spec"]
     assert world.get(NAME)["wish"]["number"] == 3
 
-    gone = world.ok(world.http.delete(f"/api/deployments/{NAME}", params={"wait": 30}))
+    gone = world.ok(world.http.delete(f"/api/deployments/{NAME}", params={"wait": 60}))
     assert gone["applied"]
     assert server.get("modeldeployments", namespace=namespace)["items"] == []
 
@@ -124,11 +124,11 @@ def test_strangers_are_listed_until_they_are_adopted(together: Together) -> None
     }
     server.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(resource), namespace=namespace)
     path = "/api/infrastructures/test/strangers"
-    (found,) = eventually(lambda: world.http.get(path).json(), 30)
+    (found,) = eventually(lambda: world.http.get(path).json())
     assert (found["name"], "the registry has no such version" in found["reason"]) == (NAME, True)
     assert world.http.get("/api/infrastructures/local/strangers").json() == []
     digest = world.register(1)
     world.deployer.wake()
-    eventually(lambda: world.http.get(path).json() == [], 30)
+    eventually(lambda: world.http.get(path).json() == [])
     wish = world.get(NAME)["wish"]
     assert (wish["kind"], wish["main"]["digest"]) == ("adopt", digest)

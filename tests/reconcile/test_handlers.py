@@ -85,3 +85,17 @@ def test_kopf_writes_nothing_and_needs_no_leave_to_scan() -> None:
     found = operator_settings(SETTINGS)
     assert not found.posting.enabled
     assert found.scanning.disabled
+
+
+def test_other_keys_are_told_at_once_and_the_same_ones_are_not() -> None:
+    """To the deployments that name the keyring, before anybody looks at them; a keyring that goes tells nothing."""
+    told: list[tuple[list[ResourceKey], Object]] = []
+    handlers = Handlers(SETTINGS, _Asked(), lambda keys, ring: told.append((list(keys), ring["data"])))
+    handlers.resource(None, _resource(1))
+    ring = {"metadata": {"namespace": "flights", "name": SETTINGS.keyring}, "data": {"keyring.json": "[]"}}
+    other = {**ring, "data": {"keyring.json": "[1]"}}
+    memo: dict[str, str] = {}
+    for event, body in ((None, ring), ("MODIFIED", ring), ("MODIFIED", other), ("DELETED", other)):
+        handlers.config_map(memo, event, body)
+    handlers.config_map({}, None, {**ring, "metadata": {"namespace": "flights", "name": "late-record"}})
+    assert told == [([KEY], ring["data"]), ([KEY], other["data"])]
