@@ -36,8 +36,9 @@ disruption budgets and network policies; it reads pods, writes events and its Le
 Of Secrets it may read and write one: the plan server's, which the chart makes. With `watchNamespaces` all of that holds in those
 namespaces only; the question whose token it is stays cluster-wide.
 
-The deployer writes ModelDeployments and the ConfigMap `quarterdeck-keyring`, and lists pods and what they use, in the namespaces
-of `deployer.kubernetes.namespaces` (else in the watched ones, else in the release's own), and has no other right.
+The deployer writes ModelDeployments and the ConfigMap `quarterdeck-keyring`, reads the ConfigMap `quarterdeck-key-uses`, and
+lists pods and what they use, in the namespaces of `deployer.kubernetes.namespaces` (else in the watched ones, else in the
+release's own), and has no other right.
 
 ## Upgrades
 

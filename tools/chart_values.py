@@ -103,9 +103,33 @@ class Operator(Program):
     replicas: Annotated[int, Field(ge=1, le=3)] = Field(1, description="Pods; one leads, the others stand by.")
 
 
+class SignIn(Camel):
+    """Signing in with a provider of identities, by OpenID Connect; docs/guides/sign-in.md tells how."""
+
+    issuer: Annotated[str, Field(pattern=r"^(https://.*)?$", max_length=1_024)] = Field(
+        "", description="Issuer of the provider, as it writes itself; empty: the admin token is the only way in."
+    )
+    client_id: str = Field("", description="What the provider knows this release as.")
+    client_secret: OptionalName = Field(
+        "", description="A Secret of your own with `client-secret`, read anew at each sign-in. Empty: a public client."
+    )
+    ca_config_map: OptionalName = Field("", description="ConfigMap whose `ca.crt` signed the provider's certificate.")
+    scopes: str = Field("", description="Scopes beside `openid email profile`, with spaces between.")
+    role_claim: Annotated[str, Field(min_length=1)] = Field(
+        "groups", description="Claim of the ID token that roles follow from; `a.b` for a nested one."
+    )
+    roles: dict[Annotated[str, Field(pattern=r"^[^,]+$")], Literal["viewer", "developer", "approver", "admin"]] = Field(
+        {}, description="What values of that claim give, e.g. `ml-admins: admin`; the highest counts."
+    )
+
+
 class Persistence(Camel):
     """The volume with the deployer's database."""
 
+    enabled: bool = Field(
+        True,
+        description="Whether there is one. Without it `deployer.database.url` and `store.url` must be set: nothing else is kept.",
+    )
     size: Annotated[str, Field(pattern=r"^[0-9]+(Mi|Gi|Ti)$")] = Field("5Gi", description="Its size.")
     storage_class: OptionalName = Field("", description="Its storage class; empty: the cluster's default.")
     existing_claim: OptionalName = Field("", description="A claim of your own in its place.")
@@ -156,6 +180,7 @@ class Deployer(Program):
     )
     kubernetes: Kubernetes = Field(Kubernetes(), description="What it does in this cluster.")
     database: Database = Field(Database(), description="SQLite on the volume, or PostgreSQL.")
+    sign_in: SignIn = Field(SignIn(), description="Signing in with a provider of identities.")
     persistence: Persistence = Field(Persistence(), description="The volume with its database.")
     ingress: Ingress = Field(Ingress(), description="A way from outside to console and API.")
 

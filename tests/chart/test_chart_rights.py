@@ -47,21 +47,21 @@ def test_the_operator_is_refused_nothing(release: Release, tmp_path: Path, scope
         model = {**MODEL, "spec": {**MODEL["spec"], **ACCESS}}
         server.kubectl("create", "--filename", "-", stdin=json.dumps(model), namespace=models)
         owned = "deployments,services,configmaps,poddisruptionbudgets,networkpolicies"
-        names = eventually(lambda: _owned(server, models, owned, 7), seconds=60)
+        names = eventually(lambda: _owned(server, models, owned, 7))
         assert {"deployment.apps/late-flights-main", "service/late-flights"} <= names
-        assert eventually(lambda: server.get("modeldeployment", "late-flights", namespace=models).get("status"), seconds=30)
+        assert eventually(lambda: server.get("modeldeployment", "late-flights", namespace=models).get("status"))
         assert release.get("lease", "quarterdeck-operator")["spec"]["holderIdentity"]
         assert "ca.crt" in release.get("secret", "quarterdeck-plan-server")["data"]
         scale = {"spec": {"nodes": {"replicas": None, "autoscaling": {"maxReplicas": 3}}}}
         words = ("patch", "modeldeployment", "late-flights", "--type=merge", "--patch", json.dumps(scale))
         server.kubectl(*words, namespace=models)
-        assert eventually(lambda: _owned(server, models, "horizontalpodautoscalers", 1), seconds=30)
+        assert eventually(lambda: _owned(server, models, "horizontalpodautoscalers", 1))
         stop = json.dumps({"spec": {"running": False}})
         server.kubectl("patch", "modeldeployment", "late-flights", "--type=merge", "--patch", stop, namespace=models)
-        assert eventually(lambda: not server.get("horizontalpodautoscalers", namespace=models)["items"], seconds=30)
+        assert eventually(lambda: not server.get("horizontalpodautoscalers", namespace=models)["items"])
     finally:
         operator.terminate()
-        operator.wait(30)
+        operator.wait(60)
     said = log.read_text()
     assert "403" not in said, said
     assert "orbidden" not in said, said

@@ -133,6 +133,8 @@ DEPLOYER_RIGHTS = [
     ("create", "configmaps", True),
     ("patch", "configmaps/quarterdeck-keyring", True),
     ("get", "configmaps/quarterdeck-keyring", True),
+    ("get", "configmaps/quarterdeck-key-uses", True),
+    ("patch", "configmaps/quarterdeck-key-uses", False),
     ("get", "configmaps/others", False),
     ("patch", "configmaps/others", False),
     ("list", "configmaps", False),

@@ -11,7 +11,7 @@ import yaml
 from sqlalchemy import make_url
 
 from quarterdeck import crd
-from quarterdeck.placement import KEYRING
+from quarterdeck.placement import KEY_USES, KEYRING
 from quarterdeck.settings import ProgramSettings
 from quarterdeck_deployer.settings import Settings as DeployerSettings
 from quarterdeck_operator.kube import EVENT, LEASE, MODEL_DEPLOYMENT, OWNED, POD, Kind
@@ -107,6 +107,7 @@ def test_the_deployer_may_write_resources_and_one_keyring(file: str, namespaces:
             },
             {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
             {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [KEYRING], "verbs": ["get", "patch"]},
+            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [KEY_USES], "verbs": ["get"]},
             {"apiGroups": ["", "metrics.k8s.io"], "resources": ["pods"], "verbs": ["list"]},
         ]
     pods = [one["spec"]["template"]["spec"] for one, container in containers(file) if container["name"] == "deployer"]
@@ -201,7 +202,27 @@ def test_the_deployer_is_led_to_its_database() -> None:
     assert {"DATABASE", "DATABASE_PASSWORD_FILE"} & environment("defaults", "deployer").keys() == set()
 
 
-@pytest.mark.parametrize("file", ["defaults", "scoped", "busy"])
+def test_people_sign_in_by_the_provider_that_is_named() -> None:
+    """Secret and authority are mounted, so that rotated ones arrive; nothing of it where no provider is named."""
+    told = {name: value for name, value in environment("busy", "deployer").items() if name.startswith("OIDC_")}
+    settings = DeployerSettings.from_environment({f"QUARTERDECK_{name}": value for name, value in told.items()})
+    assert (settings.oidc_issuer, settings.oidc_client_id) == ("https://id.example.org/realms/ours", "quarterdeck")
+    assert (settings.oidc_scopes, settings.oidc_role_claim) == ("groups", "realm_access.roles")
+    assert settings.roles_by_claim == {"ml-admins": "admin", "team=ml": "developer"}
+    (deployer,) = [one for one in of_kind("Deployment", "busy") if one["metadata"]["name"].endswith("-deployer")]
+    volumes = {one["name"]: one for one in deployer["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["sign-in"]["secret"]["secretName"] == "quarterdeck-oidc"
+    assert volumes["sign-in-ca"]["configMap"]["name"] == "our-authority"
+    assert (told["OIDC_CLIENT_SECRET_FILE"], told["OIDC_CA"]) == (
+        "/etc/quarterdeck/sign-in/client-secret",
+        "/etc/quarterdeck/sign-in-ca/ca.crt",
+    )
+    public = {name for name in environment("no-volume", "deployer") if name.startswith("OIDC_")}
+    assert public == {"OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_ROLE_CLAIM"}
+    assert not [name for name in environment("defaults", "deployer") if name.startswith("OIDC_")]
+
+
+@pytest.mark.parametrize("file", ["defaults", "scoped", "busy", "no-volume"])
 def test_volumes_and_ports_lead_somewhere(file: str) -> None:
     """Mounts have volumes, files lie in mounts, Services and probes name ports of the pod, and the root is read-only."""
     for one, container in containers(file):
@@ -278,6 +299,8 @@ def test_the_volume_outlives_the_release_or_is_ones_own() -> None:
     assert of_kind("PersistentVolumeClaim", "busy") == []
     assert "claimName: our-volume" in rendered("busy")
     assert "secretName: our-tokens" in rendered("busy")
+    assert of_kind("PersistentVolumeClaim", "no-volume") == []
+    assert "persistentVolumeClaim" not in rendered("no-volume")
 
 
 def test_switches_leave_nothing_behind() -> None:

@@ -66,6 +66,8 @@ MISTAKES = [
     ("images.pullPolicy=Sometimes", "/images/pullPolicy", "'Always', 'IfNotPresent', 'Never'"),
     ("deployer.database.url=postgresql://me:secret@db/quarterdeck", "/deployer/database/url", "does not match pattern"),
     ("deployer.database.url=mysql://db/quarterdeck", "/deployer/database/url", "does not match pattern"),
+    ("deployer.signIn.issuer=http://id.example.org", "/deployer/signIn/issuer", "does not match pattern"),
+    ("deployer.signIn.roles.ml=owner", "/deployer/signIn/roles/ml", "'viewer', 'developer', 'approver', 'admin'"),
     ("deployer.persistence.size=5GB", "/deployer/persistence/size", "does not match pattern"),
     ("operator.extraEnv[0].value=x", "/operator/extraEnv/0", "missing property 'name'"),
 ]
@@ -80,18 +82,29 @@ def test_a_mistake_is_named_with_its_place(given: str, place: str, words: str) -
     assert words in done.stderr
 
 
-def test_an_ingress_without_a_host_is_refused() -> None:
-    """It would be open to every name, and the deployer would answer none of them."""
-    done = helm("template", "x", str(CHART), "--kube-version", "1.36.0", "--set", "deployer.ingress.enabled=true")
-    assert done.returncode == 1
-    assert "deployer.ingress.host is empty: name the host" in done.stderr
+HALVES = [
+    # It would be open to every name, and the deployer would answer none of them.
+    ("deployer.ingress.enabled=true", "deployer.ingress.host is empty: name the host"),
+    # Whoever names one means PostgreSQL, and would get SQLite.
+    ("deployer.database.passwordSecret=database", "deployer.database.passwordSecret goes with deployer.database.url"),
+    ("deployer.signIn.issuer=https://id.example.org", "deployer.signIn.issuer and deployer.signIn.clientId go together"),
+    ("deployer.signIn.clientId=quarterdeck", "deployer.signIn.issuer and deployer.signIn.clientId go together"),
+    ("deployer.signIn.roles.ml=admin", "deployer.signIn has no issuer"),
+    # The next pod would know nothing any more.
+    ("deployer.persistence.enabled=false", "deployer.persistence.enabled=false needs deployer.database.url and store.url"),
+    (
+        "deployer.persistence.enabled=false,deployer.database.url=postgresql://db/quarterdeck",
+        "deployer.persistence.enabled=false needs deployer.database.url and store.url",
+    ),
+]
 
 
-def test_a_password_without_a_database_is_refused() -> None:
-    """Whoever names one means PostgreSQL, and would get SQLite."""
-    done = helm("template", "x", str(CHART), "--kube-version", "1.36.0", "--set", "deployer.database.passwordSecret=database")
+@pytest.mark.parametrize(("given", "words"), HALVES)
+def test_half_of_a_wish_is_refused(given: str, words: str) -> None:
+    """Where it would be carried out, nobody would get what was meant."""
+    done = helm("template", "x", str(CHART), "--kube-version", "1.36.0", "--set", given)
     assert done.returncode == 1
-    assert "deployer.database.passwordSecret goes with deployer.database.url" in done.stderr
+    assert words in done.stderr
 
 
 def test_an_older_cluster_is_refused() -> None:
