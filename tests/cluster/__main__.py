@@ -26,7 +26,7 @@ def main() -> None:
     for what, step in (
         ("Kubernetes", node.start),
         ("its DNS and metrics", node.wait_for_addons),
-        ("images and chart", installation.install),
+        ("images and chart", lambda: installation.install([trial.MODELS])),
         ("models", lambda: trial.prepare(installation)),
     ):
         step()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from quarterdeck.plan import VersionRef
+from tests.cluster.control import Control
 from tests.cluster.deployment import Deployment
 from tests.cluster.foreign import TESTS, Foreign
 from tests.cluster.installation import Installation
@@ -56,6 +57,13 @@ def installation() -> Iterator[Installation]:
             found.uninstall()
         if not keep:
             node.stop()
+
+
+@pytest.fixture(scope="session")
+def control(installation: Installation) -> Iterator[Control]:
+    """The chart's deployer with the stages dev, staging and prod, each in a namespace and with a bucket of its own."""
+    with Control(installation) as found:
+        yield found
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ NAME, ROLE = "quarterdeck.dev/deployment", "quarterdeck.dev/role"
 
 
 class Deployment:
-    """A public deployment whose packages lie in the tests' own bucket."""
+    """A public deployment whose packages lie in the tests' own bucket, or in the store with this URL."""
 
-    def __init__(self, installation: Installation, namespace: str, name: str) -> None:
+    def __init__(self, installation: Installation, namespace: str, name: str, store: str = "") -> None:
         self.installation, self.namespace, self.name = installation, namespace, name
         self.node = installation.node
         self._spec: dict[str, Any] = {
             "access": "public",
-            "store": {"url": installation.store(installation.bucket), "secret": SECRET, "caConfigMap": AUTHORITY},
+            "store": {"url": store or installation.store(installation.bucket), "secret": SECRET, "caConfigMap": AUTHORITY},
         }
 
     def apply(self, **spec: Any) -> float:

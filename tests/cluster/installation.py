@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,12 @@ class Installation:
         self.images: dict[str, images.Image] = {}
         self.bucket = BUCKET
 
-    def install(self) -> None:
-        """Build and load what is missing, then install the chart, or upgrade it to the checkout as it is now."""
+    def install(self, namespaces: Sequence[str] = ()) -> None:
+        """Build and load what is missing, then install the chart, or upgrade it to the checkout as it is now.
+
+        Args:
+            namespaces: where the deployer writes ModelDeployments, beside those where it does so already.
+        """
         self.images = {program: images.ours(program) for program in images.RECIPES}
         self.node.load_images([image.archive for image in self.images.values()])
         self.node.volumes()
@@ -49,7 +53,22 @@ class Installation:
         }
         for program, image in self.images.items():
             values[program] = {"image": {"repository": f"quarterdeck-{program}", "tag": image.tag}}
-        self.release(values)
+        self.release(self._deploying_to(values, [*self._deployed_to(), *namespaces]))
+
+    def deploy_to(self, namespaces: Sequence[str]) -> None:
+        """Let the deployer write ModelDeployments in these namespaces, which are made, beside those where it does already."""
+        there = self._deployed_to()
+        if not set(namespaces) <= set(there):
+            self.release(self._deploying_to(self.values(), [*there, *namespaces]))
+
+    def _deployed_to(self) -> list[str]:
+        if not json.loads(self.helm("list", f"--filter=^{RELEASE}$", "--output=json")):
+            return []
+        return list(self.values().get("deployer", {}).get("kubernetes", {}).get("namespaces", []))
+
+    def _deploying_to(self, values: dict[str, Any], namespaces: Sequence[str]) -> dict[str, Any]:
+        named = [self.namespace(name) for name in dict.fromkeys(namespaces)]
+        return {**values, "deployer": {**values["deployer"], "kubernetes": {"namespaces": named}}}
 
     def release(self, values: dict[str, Any], chart: Path = CHART) -> None:
         """Install a chart, or upgrade the release to it, and wait until operator and deployer run."""
@@ -131,15 +150,15 @@ class Installation:
                 os.environ.pop(name, None)
             os.environ.update(before)
 
-    def helm(self, *arguments: str, given: object = None) -> str:
-        """What helm prints; its own folders lie in the cluster's.
+    def helm(self, *arguments: str, given: object = None, namespace: str = NAMESPACE) -> str:
+        """What helm prints of releases in `namespace`; its own folders lie in the cluster's.
 
         Raises:
             RuntimeError: it failed; its own words are in the text.
         """
         layout = self.node.layout
         own = {f"HELM_{kind}_HOME": str(layout.folder / "helm" / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
-        where = [f"--namespace={NAMESPACE}", f"--kubeconfig={layout.kubeconfig}"]
+        where = [f"--namespace={namespace}", f"--kubeconfig={layout.kubeconfig}"]
         command = [str(self.node.kubernetes / "helm"), *arguments, *where]
         done = subprocess.run(
             command, input=json.dumps(given), capture_output=True, text=True, check=False, env={**os.environ, **own}

@@ -30,8 +30,15 @@ class Pair:
         """Write `name`.key (readable by its owner alone) and `name`.crt."""
         path = folder / f"{name}.key"
         path.touch(mode=0o600)
-        path.write_bytes(_key_pem(self.key))
+        path.write_bytes(key_pem(self.key))
         (folder / f"{name}.crt").write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def read(folder: Path, name: str) -> Pair:
+    """What `Pair.write` has written."""
+    key = serialization.load_pem_private_key((folder / f"{name}.key").read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return Pair(key, x509.load_pem_x509_certificate((folder / f"{name}.crt").read_bytes()))
 
 
 def authority(name: str) -> Pair:
@@ -81,7 +88,7 @@ def write_all(layout: Layout) -> None:
     signed(ca, "apiserver-kubelet", "system:masters").write(folder, "apiserver-kubelet")
     signed(ca, "s3", names=(layout.node, "127.0.0.1", "s3.storage.svc")).write(folder, "s3")
     accounts = ec.generate_private_key(ec.SECP256R1())
-    (folder / "accounts.key").write_bytes(_key_pem(accounts))
+    (folder / "accounts.key").write_bytes(key_pem(accounts))
     public = serialization.PublicFormat.SubjectPublicKeyInfo
     (folder / "accounts.pub").write_bytes(accounts.public_key().public_bytes(serialization.Encoding.PEM, public))
     kubelet = signed(ca, f"system:node:{layout.name}", "system:nodes", names=(layout.node, layout.name))
@@ -100,7 +107,7 @@ def write_all(layout: Layout) -> None:
 def _write_kubeconfig(path: Path, layout: Layout, ca: Pair, client: Pair) -> None:
     certificate, trusted = (each.certificate.public_bytes(serialization.Encoding.PEM) for each in (client, ca))
     cluster = {"server": f"https://{layout.node}:6443", "certificate-authority-data": _base64(trusted)}
-    user = {"client-certificate-data": _base64(certificate), "client-key-data": _base64(_key_pem(client.key))}
+    user = {"client-certificate-data": _base64(certificate), "client-key-data": _base64(key_pem(client.key))}
     name = f"quarterdeck-{layout.name}"
     content = {
         "apiVersion": "v1",
@@ -127,7 +134,7 @@ def _started(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
     )
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     # The classic form, because Kubernetes reads its account keys in that form too.
     form = serialization.PrivateFormat.TraditionalOpenSSL
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())

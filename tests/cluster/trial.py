@@ -7,7 +7,9 @@ import json
 from demo import data, train
 from demo.__main__ import FLIGHTS, WORK
 from quarterdeck import package_files
+from quarterdeck.client import Client
 from quarterdeck.storage import open_storage
+from tests.cluster.control import ChartDeployer
 from tests.cluster.deployment import KIND
 from tests.cluster.installation import NAMESPACE, RELEASE, Installation
 from tests.support import ROOT, eventually
@@ -36,6 +38,17 @@ def prepare(installation: Installation) -> None:
         wait = ["wait", f"--for=condition={condition}", f"{KIND}/{NAME}", "--timeout=180s"]
         installation.node.kubectl(*wait, f"--namespace={MODELS}")
     eventually(lambda: installation.node.get("service", NAME, MODELS))
+    with ChartDeployer(installation, RELEASE, NAMESPACE).client() as client:
+        _let_in(client)
+        # It adopts what kubectl has applied; from now on the console shows it.
+        eventually(lambda: client.deployment(NAME)["observed"]["applied"], every=0.3)
+
+
+def _let_in(client: Client) -> None:
+    """Adopted is what lives in a stage; where the first ones were moved to other namespaces this one gets its own."""
+    (row,) = (each for each in client.infrastructures() if each["settings"].get("namespace") == MODELS)
+    if not row["stages"]:
+        client.put_stage(MODELS, {"position": 9, "infrastructure": row["name"]})
 
 
 def what_to_type(installation: Installation) -> str:
@@ -62,9 +75,17 @@ Version 2 becomes main, version 1 the challenger; nobody waits for it:
 And back:
   kubectl apply --namespace {MODELS} --filename {_EXAMPLE.relative_to(ROOT)}
 
-The console, at http://127.0.0.1:8400/ while this runs, and its token:
+The console, at http://127.0.0.1:8400/ while the first command runs in a terminal of its own, and its token:
   kubectl port-forward --namespace {NAMESPACE} service/{RELEASE}-deployer 8400
   kubectl --namespace {NAMESPACE} {secret}
+
+There it is the deployment that kubectl has made. The same from here, by the deployer: both versions come to the stage `staging`
+through its gates, one after the other, and the last step is taken back:
+  export QUARTERDECK_URL=http://127.0.0.1:8400 QUARTERDECK_TOKEN=$(kubectl --namespace {NAMESPACE} {secret})
+  .venv/bin/quarterdeck promote {NAME} --to staging --wait
+  .venv/bin/quarterdeck promote {NAME} --to staging --version 2 --wait
+  .venv/bin/quarterdeck rollback {NAME}-staging --reason "wrong on Fridays"
+  .venv/bin/quarterdeck get
 
 Everything of it is gone after:
   make cluster-down
