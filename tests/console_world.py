@@ -20,7 +20,7 @@ from quarterdeck.records import Answer
 from quarterdeck.storage import open_storage
 from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.settings import Settings
-from tests.deployer_world import ADMIN, NODE, TOKENS, World, served
+from tests.deployer_world import ADMIN, NODE, TOKENS, World, laid_out, served
 from tests.node_twin import NodeTwin
 from tests.stored_records import Stored
 
@@ -132,12 +132,14 @@ def console(folder: Path) -> Iterator[Console]:
     doors = DoorTwin()
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    settings = Settings(data=folder, port=port, store=f"memory://{folder}", main_url=doors.url, challenger_url=doors.url)
+    settings = laid_out(
+        Settings(data=folder, port=port, store=f"memory://{folder}", main_url=doors.url, challenger_url=doors.url)
+    )
     deployer = Deployer(settings, TOKENS, open_storage(settings.store_url))
     base = f"http://127.0.0.1:{port}"
     headers = {"authorization": f"Bearer {ADMIN}"}
     try:
-        with served(deployer, listener), httpx.Client(base_url=base, headers=headers, timeout=30) as http:
+        with served(deployer, listener), httpx.Client(base_url=base, headers=headers, timeout=60) as http:
             world = World(deployer, http, NodeTwin(http, "main", NODE), NodeTwin(http, "challenger", NODE))
             yield Console(world, doors, base, f"{base}/login?token={ADMIN}")
     finally:

@@ -46,11 +46,20 @@ WRONG = [
     ("GET", "/keys/nope/revoke", 404, "There is no such key."),
     ("GET", "/deployments?page=none", 422, "query.page"),
     ("GET", f"/deployments/{NAME}/rollback/0", 422, "path.revision"),
+    ("POST", f"/deployments/{NAME}/rollback/9999999999", 422, "path.revision"),
+    ("GET", "/audit?before=99999999999999999999", 422, "query.before"),
     ("POST", f"/deployments/{NAME}/rollback/7", 422, "body.leaving"),
     ("POST", "/models/flights/active", 422, "body.version"),
     ("PUT", f"/deployments/{NAME}/swap", 405, "This path does not take that method."),
     ("POST", "/audit", 405, "This path does not take that method."),
 ]
+
+
+@pytest.mark.parametrize("path", [f"/deployments/{NAME}/challenger", "/models/flights/active"])
+def test_a_number_that_no_version_can_have_is_refused(shown: Console, path: str) -> None:
+    """Whatever a form was made to say: what the database cannot keep does not come that far."""
+    answer = shown.world.http.post(path, data={"version": str(2**70)}, headers=BROWSER)
+    assert (answer.status_code, "body.version" in answer.text) == (422, True)
 
 
 @pytest.mark.parametrize(("method", "path", "status", "words"), WRONG)

@@ -20,8 +20,9 @@ CSP = (
 )
 PATHS = ["/deployments", f"/deployments/{NAME}", f"/deployments/{NAME}/swap", f"/deployments/{NAME}/challenger",
          f"/deployments/{NAME}/clear", f"/deployments/{NAME}/stop", f"/deployments/{NAME}/delete", f"/deployments/{NAME}/try",
-         "/models", "/models/flights", "/models/flights/compare?a=1&b=2", "/keys", "/audit",
-         "/promotions"]  # fmt: skip
+         "/models", "/models/flights", "/models/flights/compare?a=1&b=2", "/keys", "/audit", "/audit/verify", "/actions",
+         "/promotions", "/stages", "/stages/prod", "/infrastructures", "/infrastructures/local",
+         "/infrastructures/local/nodes/main", "/projects", "/projects/default", "/people"]  # fmt: skip
 VOID = {"meta", "link", "input", "img", "br", "hr", "option"}
 
 
@@ -63,7 +64,8 @@ class Document(HTMLParser):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        # Of options the end may be left out, as everywhere in HTML.
+        assert tag == "option" or self.open.pop() == tag
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         """Attributes of each element of this name."""

@@ -51,7 +51,7 @@ def test_stage_and_service_stand_with_a_deployment(here: Stages) -> None:
     """In the list and on its own page."""
     here.deploy(name="beside", service=NAME)
     assert re.search(rf"beside dev {NAME} ", page(here, "/deployments"))
-    assert f"Stage dev, service {NAME}" in page(here, "/deployments/beside")
+    assert f"Stage dev · service {NAME}" in page(here, "/deployments/beside")
 
 
 def test_a_second_person_decides_by_a_button(here: Stages) -> None:

@@ -8,13 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
              "--disable-sync"]  # fmt: skip
 _REPORT = (
     "document.addEventListener('securitypolicyviolation', e => console.error('CSP: ' + e.violatedDirective + ' ' + e.blockedURI))"
 )
+
+PATIENCE_MS = 60_000.0
+"""How long a page has at most to show what it should: as everywhere, slowness fails nothing."""
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @dataclass
@@ -43,6 +47,7 @@ def watched(
 ) -> tuple[Page, Seen]:
     """A fresh page with its own cookies; errors, policy reports and requests are written down."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=scripts)
+    context.set_default_timeout(PATIENCE_MS)
     page, seen = context.new_page(), Seen()
     if scripts:
         page.add_init_script(_REPORT)

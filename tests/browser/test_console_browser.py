@@ -111,8 +111,8 @@ def test_states_are_refreshed_without_moving_the_focus(browser: Browser, deploye
     page.goto(f"{deployed.base}/deployments/{NAME}")
     page.get_by_label("hour").fill("1")
     deployed.world.do("swap")
-    expect(page.locator("#status")).to_contain_text("flights v2 answers on 1 of 1 nodes.", timeout=15_000)
-    expect(page.locator("#revisions")).to_contain_text("● active 2", timeout=15_000, use_inner_text=True)
+    expect(page.locator("#status")).to_contain_text("flights v2 answers on 1 of 1 nodes.")
+    expect(page.locator("#revisions")).to_contain_text("● active 2", use_inner_text=True)
     expect(page.get_by_label("hour")).to_be_focused()
     quiet(seen, deployed)
 
@@ -125,7 +125,7 @@ def test_states_turn_grey_when_the_deployer_is_gone(browser: Browser, deployed: 
     good = page.locator("#status .tag").first
     green = good.evaluate("element => getComputedStyle(element).color")
     page.context.set_offline(True)
-    expect(page.locator("#status")).to_contain_text("no answer from the deployer", timeout=15_000)
+    expect(page.locator("#status")).to_contain_text("no answer from the deployer")
     assert good.evaluate("element => getComputedStyle(element).color") != green
 
 
@@ -164,7 +164,7 @@ def test_a_deployment_is_stopped_run_and_deleted_by_clicks(browser: Browser, dep
         page.goto(f"{deployed.base}/deployments/{NAME}")
         page.get_by_role("link", name=f"{action}…", exact=True).click()
         page.get_by_role("button", name=f"{action} {NAME}").click()
-        expect(page.locator("#status")).to_contain_text(outcome, timeout=15_000)
+        expect(page.locator("#status")).to_contain_text(outcome)
     page.get_by_role("link", name="Clear challenger…").click()
     page.get_by_role("button", name="Clear challenger flights v2").click()
     expect(page.locator("#status")).to_contain_text("No challenger answers beside main.")

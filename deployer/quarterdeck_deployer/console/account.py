@@ -33,7 +33,7 @@ class AccountPage:
 
 @router.get("/account")
 def account(request: Request) -> HTMLResponse:
-    """Who is signed in."""
+    """Who is signed in, with role and projects; and a token for their programs."""
     return render("account.html", _page(request.state.caller))
 
 

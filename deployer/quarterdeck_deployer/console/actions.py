@@ -5,44 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Annotated
 
 import httpx
-from fastapi import APIRouter, Depends, Form, Path, Request
-from pydantic import ValidationError
+from fastapi import APIRouter, Form, Path, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from quarterdeck.errors import Conflict, NotFound
+from quarterdeck.errors import NotFound
 from quarterdeck.schema import Name, Row
 from quarterdeck_deployer.api.common import TheDeployer
 from quarterdeck_deployer.console import pages, trying
 from quarterdeck_deployer.console.confirming import deletion
+from quarterdeck_deployer.console.forms import Why
 from quarterdeck_deployer.console.pages import Shell
-from quarterdeck_deployer.console.rendering import Tickets, render
+from quarterdeck_deployer.console.rendering import render
 from quarterdeck_deployer.console.trying import Doors, TryForm
-from quarterdeck_deployer.console.words import slice_of
 from quarterdeck_deployer.deployer import Deployer
-from quarterdeck_deployer.keys import KeyInput
 from quarterdeck_deployer.revisions import ChallengerInput, Changed, RevisionView, RollbackInput, SwapInput
 
 router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
 WAIT_SECONDS = 5.0
-Why = Annotated[str, Form(max_length=2_000)]
 Leaving = Annotated[str, Form(pattern=r"^sha256:[0-9a-f]{64}$")]
-
-
-def _tickets(request: Request) -> Tickets:
-    # On the application, not in the module: two applications in one process share no tickets.
-    state = request.app.state
-    if not hasattr(state, "console_tickets"):
-        state.console_tickets = Tickets()
-    tickets: Tickets = state.console_tickets
-    return tickets
-
-
-TheTickets = Annotated[Tickets, Depends(_tickets)]
 
 
 @router.post("/deployments/{name}/swap")
@@ -54,7 +38,12 @@ async def swap(request: Request, name: Name, leaving: Leaving, deployer: TheDepl
 
 @router.post("/deployments/{name}/rollback/{revision}")
 async def rollback(
-    request: Request, name: Name, revision: Annotated[int, Path(ge=1)], leaving: Leaving, deployer: TheDeployer, why: Why = ""
+    request: Request,
+    name: Name,
+    revision: Annotated[int, Path(ge=1, le=2**31 - 1)],
+    leaving: Leaving,
+    deployer: TheDeployer,
+    why: Why = "",
 ) -> RedirectResponse:
     """Restore the pair of an earlier revision."""
     wanted = RollbackInput(revision=revision, leaving=leaving, why=why)
@@ -66,7 +55,7 @@ async def set_challenger(
     request: Request,
     name: Name,
     deployer: TheDeployer,
-    version: Annotated[int, Form(ge=1)],
+    version: Annotated[int, Form(ge=1, le=2**31 - 1)],
     code: Annotated[bool, Form()] = False,
     why: Why = "",
 ) -> RedirectResponse:
@@ -114,54 +103,12 @@ async def try_it(request: Request, name: Name, deployer: TheDeployer) -> HTMLRes
 
 
 @router.post("/models/{model}/active")
-def activate(request: Request, model: Name, version: Annotated[int, Form(ge=1)], deployer: TheDeployer) -> RedirectResponse:
+def activate(
+    request: Request, model: Name, version: Annotated[int, Form(ge=1, le=2**31 - 1)], deployer: TheDeployer
+) -> RedirectResponse:
     """Make a version the active one; where it is already, nothing happens."""
     deployer.registry.activate(model, version, request.state.caller.act())
     return RedirectResponse(f"/models/{model}", status_code=303)
-
-
-@router.post("/keys")
-async def create_key(request: Request, deployer: TheDeployer, tickets: TheTickets) -> HTMLResponse:
-    """Create a key; this answer is the only one that shows its secret."""
-    form = await request.form()
-    typed = {key: value for key, value in form.items() if isinstance(value, str)}
-    scopes = [value for value in form.getlist("scopes") if isinstance(value, str)]
-    try:
-        given = KeyInput.model_validate(
-            {
-                "name": typed.get("name", ""),
-                "project": typed.get("project") or "*",
-                "scopes": scopes,
-                "days": typed.get("days") or None,
-            }
-        )
-    except ValidationError as error:
-        problems = [f"{one['loc'][0]}: {one['msg']}" for one in error.errors(include_url=False, include_input=False)]
-        page = await run_in_threadpool(keys_page, deployer, tickets.new(), 1)
-        return render("keys.html", pages.KeysPage(page.shell, page.rows, page.ticket, problems=problems, typed=typed), 422)
-    # Only a form that is right uses its ticket up: a mistake may be corrected and sent again.
-    if not tickets.use(typed.get("ticket", "")):
-        raise Conflict(
-            "This form was sent before, and the key that it made exists; its secret was in the first answer only.",
-            hint="If that answer is lost, revoke the key and create another one.",
-        )
-    made = await run_in_threadpool(deployer.keys.create, given, request.state.caller.act())
-    page = await run_in_threadpool(keys_page, deployer, tickets.new(), 1)
-    return render("keys.html", pages.KeysPage(page.shell, page.rows, page.ticket, secret=made.secret, created=made), 201)
-
-
-@router.post("/keys/{key}/revoke")
-def revoke_key(request: Request, key: str, deployer: TheDeployer) -> RedirectResponse:
-    """Take a key back; a second time changes nothing."""
-    deployer.keys.revoke(key, request.state.caller.act())
-    return RedirectResponse("/keys", status_code=303)
-
-
-def keys_page(deployer: Deployer, ticket: str, page: int) -> pages.KeysPage:
-    """The list of keys with a fresh form."""
-    now = datetime.now(UTC)
-    rows = [pages.key_row(one, now) for one in deployer.keys.all()]
-    return pages.KeysPage(Shell("Keys", "keys", "quarterdeck keys list", "/api/keys"), slice_of(rows, page), ticket)
 
 
 def try_shell(name: str) -> Shell:
@@ -173,7 +120,8 @@ def empty_form(deployer: Deployer, wish: RevisionView) -> TryForm:
     """The test form, filled with the first golden row of main."""
     manifest = deployer.registry.version(wish.main.model, wish.main.version).manifest
     fields = trying.fields_of(manifest.data_schema, manifest.golden[0].row)
-    return TryForm(fields=fields, snippets=_snippets(deployer, wish, manifest.golden[0].row), target=manifest.data_schema.target)
+    snippets = _snippets(deployer, wish, manifest.golden[0].row)
+    return TryForm(fields=fields, snippets=snippets, target=manifest.data_schema.target, project=wish.project)
 
 
 async def _asked(deployer: Deployer, name: str, typed: dict[str, str]) -> TryForm:
@@ -181,7 +129,7 @@ async def _asked(deployer: Deployer, name: str, typed: dict[str, str]) -> TryFor
     schema = (await run_in_threadpool(deployer.registry.version, wish.main.model, wish.main.version)).manifest.data_schema
     fields, row = trying.read(schema, typed)
     if any(one.problem for one in fields):
-        return TryForm(fields=fields, target=schema.target)
+        return TryForm(fields=fields, target=schema.target, project=wish.project)
     # The deployer asks, not the browser: no key ever reaches the page, and no request leaves its origin.
     urls = deployer.urls(wish)
     doors = Doors(urls.main, urls.challenger, deployer.console_key, deployer.tokens.mirror)
@@ -193,7 +141,8 @@ async def _asked(deployer: Deployer, name: str, typed: dict[str, str]) -> TryFor
             theirs = await run_in_threadpool(deployer.registry.version, wish.challenger.model, wish.challenger.version)
             asked.append(trying.ask_challenger(client, doors, name, row, theirs.manifest.data_schema))
         answers = await asyncio.gather(*asked)
-    return TryForm(fields=fields, answers=list(answers), snippets=_snippets(deployer, wish, row), target=schema.target)
+    snippets = _snippets(deployer, wish, row)
+    return TryForm(fields=fields, answers=list(answers), snippets=snippets, target=schema.target, project=wish.project)
 
 
 def _snippets(deployer: Deployer, wish: RevisionView, row: Row) -> trying.Snippets:

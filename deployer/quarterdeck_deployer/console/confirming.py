@@ -41,7 +41,7 @@ def swap(name: Name, deployer: TheDeployer) -> HTMLResponse:
 
 
 @router.get("/deployments/{name}/rollback/{revision}")
-def rollback(name: Name, revision: Annotated[int, Path(ge=1)], deployer: TheDeployer) -> HTMLResponse:
+def rollback(name: Name, revision: Annotated[int, Path(ge=1, le=2**31 - 1)], deployer: TheDeployer) -> HTMLResponse:
     """What a rollback will do."""
     history, observed = deployer.deployments.history(name), deployer.observed(name)
     now = history[0]

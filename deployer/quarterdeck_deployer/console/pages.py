@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from quarterdeck.plan import MirrorReport, VersionRef
 from quarterdeck.rollout import Condition
-from quarterdeck_deployer.audit import AuditView
 from quarterdeck_deployer.console import words
 from quarterdeck_deployer.console.trying import TryForm
 from quarterdeck_deployer.console.words import Slice, Tag
-from quarterdeck_deployer.keys import KeyView
 from quarterdeck_deployer.observed import ObservedDeployment, Placed
 from quarterdeck_deployer.performance import Performance
 from quarterdeck_deployer.predictions import Ledger, PredictedRow
@@ -95,6 +92,7 @@ class History:
     """The revisions of a deployment, a part of them; refreshed like its status."""
 
     name: str
+    project: str
     has_challenger: bool
     rows: Slice[RevisionRow]
 
@@ -219,41 +217,26 @@ class ModelPage:
 
 
 @dataclass(frozen=True)
-class KeyRow:
-    """One key without its secret."""
+class SurePage:
+    """What an action will do that makes no revision, before it does it; the title is that of `shell`.
 
-    key: KeyView
-    state: Tag
-
-
-@dataclass(frozen=True)
-class KeysPage:
-    """Who can call? `secret` is set in the one answer that shows a new key."""
-
-    shell: Shell
-    rows: Slice[KeyRow]
-    ticket: str
-    secret: str = ""
-    created: KeyView | None = None
-    problems: list[str] = field(default_factory=list)
-    typed: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class RevokePage:
-    """What revoking a key will do."""
+    Attributes:
+        back: (path, name) of the page that it leads back to.
+        action: path that the form is sent to.
+        button: verb and object, as they stand on the button.
+        sentences: what will be so afterwards, and what will not.
+        reason: whether the form asks why.
+        fields: hidden ones.
+    """
 
     shell: Shell
-    key: KeyView
-
-
-@dataclass(frozen=True)
-class AuditPage:
-    """Who did what; `older` is where the next page starts."""
-
-    shell: Shell
-    entries: list[AuditView]
-    older: int | None
+    back: tuple[str, str]
+    action: str
+    button: str
+    sentences: list[str]
+    reason: bool = True
+    grave: bool = True
+    fields: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -339,7 +322,7 @@ def status(wish: RevisionView, observed: ObservedDeployment) -> Status:
 def history(revisions: Sequence[RevisionView], observed: ObservedDeployment, page: int) -> History:
     """One page of the revisions."""
     rows = words.slice_of(revision_rows(revisions, observed), page)
-    return History(revisions[0].deployment, revisions[0].challenger is not None, rows)
+    return History(revisions[0].deployment, revisions[0].project, revisions[0].challenger is not None, rows)
 
 
 def revision_rows(history: Sequence[RevisionView], observed: ObservedDeployment) -> list[RevisionRow]:
@@ -395,13 +378,6 @@ def deployed_in(digest: str, wishes: Sequence[RevisionView]) -> list[tuple[str, 
     """(deployment, role) of every use of a version."""
     found = [(one.deployment, "main") for one in wishes if one.main.digest == digest]
     return found + [(one.deployment, "challenger") for one in wishes if one.challenger and one.challenger.digest == digest]
-
-
-def key_row(key: KeyView, now: datetime) -> KeyRow:
-    """One key and whether it opens anything."""
-    # Revoked wins over expired: somebody did it, and the page should say so.
-    expired = key.expires is not None and key.expires <= now
-    return KeyRow(key, words.KEY["revoked" if key.revoked else "expired" if expired else "valid"])
 
 
 def _version(role: str, placed: Placed) -> Version:

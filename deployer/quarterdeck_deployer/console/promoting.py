@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Path, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse
 
+from quarterdeck.schema import Name
 from quarterdeck_deployer.api.common import TheDeployer
+from quarterdeck_deployer.console.forms import Why
 from quarterdeck_deployer.console.pages import Shell
 from quarterdeck_deployer.console.rendering import render
 from quarterdeck_deployer.console.words import GATE, PROMOTION, Tag
 from quarterdeck_deployer.gates.kinds import GateResult
 from quarterdeck_deployer.listing import Window
-from quarterdeck_deployer.promotions import DecisionInput, PromotionFilter, PromotionView
+from quarterdeck_deployer.promotions import DecisionInput, PromotionFilter, PromotionInput, PromotionView
+from quarterdeck_deployer.registry_views import VersionView
+from quarterdeck_deployer.revisions import RevisionView
+from quarterdeck_deployer.stages import StageView
 
 router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
 Ident = Annotated[int, Path(ge=1, le=2**31 - 1)]
-Why = Annotated[str, Form(max_length=2_000)]
 _ROWS = 50
 _LISTED = 20
+_MOST = 1_000
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,17 @@ class PromotionPage:
     listed: int = _LISTED
 
 
+@dataclass(frozen=True)
+class PromotePage:
+    """Which version goes to which stage? `following` is the stage after the deployment's own."""
+
+    shell: Shell
+    wish: RevisionView
+    stages: list[StageView]
+    following: str
+    versions: list[VersionView]
+
+
 @router.get("/promotions")
 def promotions(deployer: TheDeployer, before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None) -> HTMLResponse:
     """The newest promotions first."""
@@ -70,6 +86,36 @@ def promotions(deployer: TheDeployer, before: Annotated[int | None, Query(ge=1, 
     older = found.items[-1].id if found.next is not None else None
     shell = Shell("Promotions", "promotions", "quarterdeck promotion list", "/api/promotions")
     return render("promotions.html", PromotionsPage(shell, rows, older))
+
+
+@router.get("/deployments/{name}/promote")
+def promoting(name: Name, deployer: TheDeployer) -> HTMLResponse:
+    """Where a version of a deployment may go next, and through which gates."""
+    wish = deployer.deployments.current(name)
+    every = deployer.stages.listed(Window(_MOST)).items
+    stages = [one for one in every if one.name != wish.stage]
+    here = next((one.position for one in every if one.name == wish.stage), -1)
+    # The next one on the way is what most people want.
+    following = next((one.name for one in stages if one.position > here), "")
+    versions = deployer.registry.versions(wish.main.model, Window(_ROWS)).items
+    shell = Shell(f"Promote {name}", "promotions", f"quarterdeck promote {name} --to STAGE", f"/api/deployments/{name}")
+    return render("promote.html", PromotePage(shell, wish, stages, following, versions))
+
+
+@router.post("/deployments/{name}/promote")
+def promote(
+    request: Request,
+    name: Name,
+    deployer: TheDeployer,
+    to: Annotated[Name, Form()],
+    version: Annotated[int, Form(ge=1, le=2**31 - 1)],
+    seen: Annotated[int, Form(ge=1)],
+    why: Why = "",
+) -> RedirectResponse:
+    """Begin a promotion; its page tells how it goes on."""
+    act = replace(request.state.caller.act(why), expected=seen)
+    found = deployer.promotions.ask(name, PromotionInput(to=to, version=version, why=why), act)
+    return RedirectResponse(f"/promotions/{found.id}", status_code=303)
 
 
 @router.get("/promotions/{promotion}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
-import threading
 from collections.abc import Mapping
 from importlib.resources import files
 
@@ -17,7 +15,7 @@ from starlette.types import Scope
 from quarterdeck.errors import QuarterdeckError, Unauthenticated
 from quarterdeck_deployer.api.instance import program_version
 from quarterdeck_deployer.api.problems import Failed, problem_response
-from quarterdeck_deployer.console import words
+from quarterdeck_deployer.console import allowed, words
 from quarterdeck_deployer.console.pages import ErrorPage, Shell
 from quarterdeck_deployer.sessions import FORM_FIELD, visit
 
@@ -26,8 +24,9 @@ _MEDIA = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-
 _FOLDER = files("quarterdeck_deployer.console") / "static"
 ASSETS = {file.name: file.read_bytes() for file in _FOLDER.iterdir() if file.name.rpartition(".")[2] in _MEDIA}
 """Everything under /static/, read once."""
-_TICKETS = 1_000
-_PEOPLE = re.compile(r"/|/(login|docs|deployments|models|promotions|keys|audit|account|logout)(/.*)?")
+_PEOPLE = re.compile(
+    r"/|/(login|docs|deployments|models|promotions|stages|infrastructures|keys|projects|people|actions|audit|account|logout)(/.*)?"
+)
 _PROGRAMS = re.compile(r"/(api|plans|nodes|static|\.well-known)/.*|/(health|metrics|openapi\.json)")
 
 
@@ -50,9 +49,16 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.filters.update(
-    short=words.short, stamp=words.stamp, age=words.age, number=words.number, count=words.count, size=words.size
+    short=words.short,
+    stamp=words.stamp,
+    age=words.age,
+    number=words.number,
+    count=words.count,
+    size=words.size,
+    cores=words.cores,
 )
 _environment.globals.update(asset=asset_url, program_version=program_version, visit=visit.get)
+_environment.globals.update(offered=allowed.offered, looked_at=allowed.looked_at, needed=allowed.needed)
 # Of every form that does something, whoever writes its template: one that was forgotten could be sent from another site.
 _POSTING = re.compile(r'<form\b[^>]*\bmethod="post"[^>]*>', re.IGNORECASE)
 
@@ -102,26 +108,3 @@ def _changed(method: str, error: QuarterdeckError) -> str:
     if isinstance(error, Failed):
         return "It is not known whether anything was changed: look before you send it again."
     return "Nothing was changed."
-
-
-class Tickets:
-    """Each form that makes something new carries a ticket that is good for one time: a double click makes one thing."""
-
-    def __init__(self) -> None:
-        self._used: dict[str, None] = {}
-        self._lock = threading.Lock()
-
-    def new(self) -> str:
-        """A ticket that nobody has."""
-        return secrets.token_urlsafe(16)
-
-    def use(self, ticket: str) -> bool:
-        """Whether this is the ticket's first use."""
-        with self._lock:
-            if ticket in self._used:
-                return False
-            self._used[ticket] = None
-            # Old tickets may be forgotten: their pages were left long ago.
-            while len(self._used) > _TICKETS:
-                del self._used[next(iter(self._used))]
-            return True

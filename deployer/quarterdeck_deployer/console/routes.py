@@ -15,10 +15,25 @@ from quarterdeck.schema import Name
 from quarterdeck_deployer.api.common import TheDeployer
 from quarterdeck_deployer.api.performance import performance_of
 from quarterdeck_deployer.api.predictions import TheIndex
-from quarterdeck_deployer.console import account, actions, comparing, confirming, pages, promoting
+from quarterdeck_deployer.console import (
+    account,
+    actions,
+    acts,
+    comparing,
+    confirming,
+    grouping,
+    keyring,
+    pages,
+    people,
+    places,
+    promoting,
+    querying,
+    staging,
+    versions,
+)
 from quarterdeck_deployer.console.pages import Shell
 from quarterdeck_deployer.console.rendering import ASSETS, media_type, render
-from quarterdeck_deployer.console.words import slice_of
+from quarterdeck_deployer.console.words import PAGE_ROWS, slice_of
 from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.listing import Window
 from quarterdeck_deployer.predictions import PredictionIndex
@@ -27,8 +42,6 @@ from quarterdeck_deployer.revisions import RevisionView
 router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
 PageNumber = Annotated[int, Query(ge=1, description="Page of a long list.")]
 _NEWEST = 20
-_AUDIT_ROWS = 50
-_MOST_MODELS = 10_000
 
 
 @router.get("/")
@@ -49,7 +62,7 @@ def static(name: str) -> Response:
 
 @router.get("/deployments")
 def deployments(deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
-    """All deployments."""
+    """All deployments, with what is wished and what is observed of each."""
     # Those of one service stand together, in whichever stages they live.
     wishes = sorted(deployer.deployments.living(), key=lambda one: (one.wish.service or one.wish.deployment, one.wish.deployment))
     found = slice_of(wishes, page)
@@ -64,7 +77,7 @@ def deployments(deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
 def deployment(
     name: Name, deployer: TheDeployer, index: TheIndex, page: PageNumber = 1, done: Annotated[int | None, Query()] = None
 ) -> HTMLResponse:
-    """One deployment."""
+    """One deployment: states, versions, addresses, revisions, performance, newest predictions, and a form to try it."""
     history, observed = deployer.deployments.history(name), deployer.observed(name)
     shown = pages.DeploymentPage(
         shell=Shell(name, "deployments", f"quarterdeck status {name}", f"/api/deployments/{name}"),
@@ -99,48 +112,25 @@ def try_it(name: Name, deployer: TheDeployer) -> HTMLResponse:
 
 @router.get("/models")
 def models(deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
-    """All models."""
+    """All models, with their active and newest versions."""
+    names = deployer.registry.names()
+    part = slice_of(names, page)
+    # Only the rows of this page are read: a long list costs no more than a short one.
+    before = names[part.first - 2 : part.first - 1]
+    rows = deployer.registry.models(Window(PAGE_ROWS, tuple(before) or None)).items
     shell = Shell("Models", "models", "quarterdeck model list", "/api/models")
-    return render("models.html", pages.ModelsPage(shell, slice_of(deployer.registry.models(Window(_MOST_MODELS)).items, page)))
+    return render("models.html", pages.ModelsPage(shell, part.holding(rows)))
 
 
 @router.get("/models/{model}")
 def model(model: Name, deployer: TheDeployer, page: PageNumber = 1) -> HTMLResponse:
-    """One model with its versions."""
+    """One model: its versions with metrics and where they are deployed, its runs, notes and labels."""
     found = deployer.registry.model(model)
     part = slice_of(found.items, page)
     wishes = [one.wish for one in deployer.deployments.living()]
     rows = [pages.VersionRow(one, pages.deployed_in(one.digest, wishes)) for one in part.items]
     shell = Shell(model, "models", f"quarterdeck model show {model}", f"/api/models/{model}")
     return render("model.html", pages.ModelPage(shell, found, part.holding(rows), pages.metric_names(part.items)))
-
-
-@router.get("/keys")
-def keys(deployer: TheDeployer, tickets: actions.TheTickets, page: PageNumber = 1) -> HTMLResponse:
-    """All keys, and a form for a new one."""
-    return render("keys.html", actions.keys_page(deployer, tickets.new(), page))
-
-
-@router.get("/keys/{key}/revoke")
-def revoke(key: str, deployer: TheDeployer) -> HTMLResponse:
-    """What revoking a key will do."""
-    # Keys are few, and a lookup by id would be one more method for one page.
-    found = next((one for one in deployer.keys.all() if one.id == key), None)
-    if found is None:
-        raise NotFound("There is no such key.", kind="key", hint="See the list of keys.")
-    return render(
-        "revoke.html", pages.RevokePage(Shell("Revoke key", "keys", f"quarterdeck keys revoke {key}", "/api/keys"), found)
-    )
-
-
-@router.get("/audit")
-def audit(deployer: TheDeployer, before: Annotated[int | None, Query(ge=1)] = None) -> HTMLResponse:
-    """Who did what, newest first."""
-    # One more than is shown tells whether there is an older page, without counting them all.
-    entries = deployer.audit.entries(before=before, limit=_AUDIT_ROWS + 1)
-    older = entries[_AUDIT_ROWS - 1].sequence if len(entries) > _AUDIT_ROWS else None
-    shell = Shell("Audit", "audit", "quarterdeck audit list", "/api/audit")
-    return render("audit.html", pages.AuditPage(shell, entries[:_AUDIT_ROWS], older))
 
 
 def _addresses(deployer: Deployer, wish: RevisionView) -> pages.Addresses:
@@ -160,8 +150,19 @@ def _measured(deployer: Deployer, index: PredictionIndex, name: str) -> pages.Me
         return pages.Measured(problem=str(error))
 
 
-router.include_router(comparing.router)
-router.include_router(confirming.router)
-router.include_router(promoting.router)
-router.include_router(account.router)
-router.include_router(actions.router)
+for _part in (
+    comparing,
+    versions,
+    confirming,
+    querying,
+    promoting,
+    staging,
+    places,
+    keyring,
+    grouping,
+    people,
+    acts,
+    account,
+    actions,
+):
+    router.include_router(_part.router)

@@ -54,12 +54,13 @@ class Snippets:
 
 @dataclass(frozen=True)
 class TryForm:
-    """The form, and after it was sent the answers; `target` is the name of what is predicted."""
+    """The form, and after it was sent the answers; `target` is what is predicted, `project` whose it is."""
 
     fields: list[Field] = field(default_factory=list)
     answers: list[Answered] = field(default_factory=list)
     snippets: Snippets | None = None
     target: str = ""
+    project: str | None = None
 
     @property
     def problems(self) -> list[Field]:

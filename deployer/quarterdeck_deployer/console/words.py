@@ -42,6 +42,10 @@ PLACED = _tags(
     ("unknown", "?", "unknown"),
 )  # fmt: skip
 
+NODE = _tags(("ready", "●", "good"), ("starting", "◐", "busy"), ("unknown", "?", "unknown"), ("revoked", "✕", "off"))
+ACTION = _tags(("accepted", "◐", "busy"), ("applied", "●", "good"), ("failed", "✕", "bad"), ("overtaken", "○", "off"))
+TRAIL = _tags(("whole", "●", "good"), ("broken", "✕", "bad"))
+ANSWER = _tags(("as expected", "●", "good"), ("not as expected", "✕", "bad"), ("differs", "▲", "warn"))
 PROMOTION = _tags(
     ("checking", "◐", "busy"), ("waiting for approval", "▲", "warn"), ("refused", "✕", "bad"), ("done", "●", "good"),
     ("failed", "✕", "bad"), ("overtaken", "○", "off"),
@@ -127,6 +131,11 @@ def number(value: float | None, digits: int = 4) -> str:
 def count(value: int) -> str:
     """A whole number with thousands apart."""
     return f"{value:,}"
+
+
+def cores(value: float | None) -> str:
+    """Processors kept busy; a dash where nobody knows."""
+    return "–" if value is None else f"{value:.2f}"
 
 
 def size(value: float) -> str:
