@@ -61,7 +61,8 @@ def _claims(token: str, issuer: TokenIssuer, keys: KeySet) -> Mapping[str, Any] 
     try:
         # One algorithm only: a token must not choose how it is believed.
         claims = jwt.decode(token, keys, algorithms=[ALGORITHM]).claims
-    except (JoseError, ValueError):
+    # Its header is anybody's JSON, and the library takes some of it for lists.
+    except (JoseError, ValueError, TypeError):
         return None
     ours = (claims.get("iss"), claims.get("aud")) == (issuer.issuer, issuer.audience)
     return claims if ours and isinstance(claims.get("exp"), int | float) else None

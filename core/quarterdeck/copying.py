@@ -42,7 +42,7 @@ def copy_version(source: Storage, target: Storage, ref: VersionRef, spare: Path)
     # One store under two names of infrastructures: what is published there is there.
     if source.url == target.url:
         return Copied()
-    _require_free(target, ref)
+    holds(target, ref)
     manifest = _manifest(source, ref)
     files = size = 0
     # Equal files have one blob, however many paths the package gives them.
@@ -53,7 +53,7 @@ def copy_version(source: Storage, target: Storage, ref: VersionRef, spare: Path)
             files, size = files + 1, size + entry.size
     # The number is won by a conditional write, as in publishing: a version that can be seen has all its files.
     if not target.put(manifest_key(ref.model, ref.version), manifest.canonical(), if_absent=True):
-        _require_free(target, ref)
+        holds(target, ref)
     return Copied(files, size)
 
 
@@ -75,14 +75,19 @@ def check_stored(storage: Storage, ref: VersionRef) -> Manifest:
     return manifest
 
 
-def _require_free(target: Storage, ref: VersionRef) -> None:
-    """The target has nothing under that number, or this very version."""
+def holds(target: Storage, ref: VersionRef) -> bool:
+    """Whether a store has this very version; its manifest comes last, so that all of its files are there with it.
+
+    Raises:
+        Conflict: ``version-taken`` where it has another one under that number.
+        StorageError: the store's own.
+    """
     try:
         there = digest_of(target.get(manifest_key(ref.model, ref.version)))
     except StorageError as error:
         if error.code != "not-found":
             raise
-        return
+        return False
     if there != ref.digest:
         raise Conflict(
             f"The target's store has another {ref}: its digest is {there}, and {ref.digest} was to be copied.",
@@ -91,6 +96,7 @@ def _require_free(target: Storage, ref: VersionRef) -> None:
             name=str(ref),
             hint="Publish the package under a number that is free in both stores.",
         )
+    return True
 
 
 def _manifest(storage: Storage, ref: VersionRef) -> Manifest:

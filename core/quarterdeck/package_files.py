@@ -187,6 +187,16 @@ def missing(manifest: Manifest, storage: Storage) -> list[str]:
     return [sha256 for sha256, size in sorted(sizes.items()) if storage.size(blob_key(sha256)) != size]
 
 
+def copied(storage: Storage, manifest: Manifest, version: int) -> bool:
+    """Whether a store has this very version under its number, or what was left of it when it was retired."""
+    try:
+        return storage.get(manifest_key(manifest.model, version)) in (manifest.canonical(), _TOMBSTONE)
+    except StorageError as error:
+        if error.code != "not-found":
+            raise
+        return False
+
+
 def retire(storage: Storage, manifest: Manifest, version: int) -> None:
     """Put a tombstone in the place of a version's manifest: the number stays taken, and nobody can fetch it any more."""
     storage.put(manifest_key(manifest.model, version), _TOMBSTONE)

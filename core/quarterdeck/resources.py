@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -142,6 +142,30 @@ class ModelDeployment(Frozen):
     def to_yaml(self) -> str:
         """The document as YAML, in the order that people write it."""
         return yaml.dump(self.document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def spec_of(resource: Mapping[str, Any], program: str) -> Spec:
+    """What a resource of a cluster wants.
+
+    Args:
+        resource: as the API server gives it, whose schema says the same as ours unless it is of another version.
+        program: that reads it, for the hint.
+
+    Raises:
+        InvalidInput: ``spec-unreadable``: it has fields or values that this program does not know.
+    """
+    try:
+        return Spec.model_validate(resource["spec"], by_alias=True, by_name=False)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, ("spec", *first["loc"])))
+        raise InvalidInput(
+            f"{field}: {first['msg']}.",
+            code="spec-unreadable",
+            kind="field",
+            name=field,
+            hint=f"Correct it, or install the CRDs and the {program} of the same version.",
+        ) from None
 
 
 def read_file(path: Path) -> list[ModelDeployment]:

@@ -97,7 +97,7 @@ def _fence(record: Record, main: World) -> Record:
     """A node that has seen a higher revision than the record (a restored database) raises the floor."""
     # Numbers that answers have named already must never be given to something else.
     highest = max((report.revision for report in main.reports.values()), default=0)
-    return record.model_copy(update={"revision": max(record.revision, highest)})
+    return record.model_copy(update={"revision": highest}) if highest > record.revision else record
 
 
 def _advance(spec: Spec, record: Record, main: World, now: float) -> Record:

@@ -51,6 +51,10 @@ class Caller:
             return access == "node" and self.kind == "node"
         return ROLES.index(self.role) >= ROLES.index(access)
 
+    def changes(self, project: str) -> bool:
+        """Whether the caller is in a project, so that deployments of it are theirs to change."""
+        return self.projects is None or project in self.projects
+
     def act(self, why: str = "") -> Act:
         """What the caller does, for a reason."""
         return Act(who=self.name, why=why, projects=self.projects)
@@ -78,9 +82,13 @@ RULES: tuple[Rule, ...] = (
     _row("viewer", "POST", r"/api/token|/account/token"),
     _row("viewer", _READ, r"/api/.*"),
     _row("developer", _WRITE, r"/api/(models|runs|deployments|promotions|test-queries)(/.*)?"),
-    _row("viewer", _READ, r"/|/(deployments|models|promotions|keys|audit|account)(/.*)?"),
+    _row(
+        "viewer",
+        _READ,
+        r"/|/(deployments|models|promotions|stages|infrastructures|keys|projects|actions|audit|account)(/.*)?",
+    ),
     _row("developer", "POST", r"/(deployments|models)/.*"),
-    _row("admin", "POST", r"/keys(/.*)?"),
+    _row("admin", "POST", r"/(keys|projects|infrastructures|stages)(/.*)?"),
 )
 """Which credential each request needs: the first row that fits counts. A test fails where a route fits none."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ from quarterdeck_deployer.listing import Listed, Window, page, windowed
 from quarterdeck_deployer.models import Action, Deployment
 from quarterdeck_deployer.observed import ObservedDeployment
 from quarterdeck_deployer.revisions import Kind
+from quarterdeck_deployer.threads import to_its_end
 
 TICK_SECONDS = 1.0
 GONE_SECONDS = 600
@@ -105,6 +107,7 @@ class Settler:
         observe: what is so of a deployment, wherever it runs.
         holders: who still holds a deployment that was deleted.
         now: the present, in UTC.
+        ticks: monotonic seconds; they tell how long this process has looked.
     """
 
     def __init__(
@@ -113,19 +116,16 @@ class Settler:
         observe: Callable[[Living], ObservedDeployment],
         holders: Callable[[str], Sequence[str]],
         now: Callable[[], datetime] = utc_now,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database, self._observe, self._holders, self._now = database, observe, holders, now
+        self._ticks, self._began = ticks, ticks()
 
     async def run(self) -> None:
         """Look every second; until cancelled."""
         while True:
-            looking = asyncio.create_task(asyncio.to_thread(self.settle))
             try:
-                await asyncio.shield(looking)
-            except asyncio.CancelledError:
-                # A thread cannot be cancelled: whoever ends this loop closes the database next, under its feet.
-                await asyncio.wait([looking])
-                raise
+                await to_its_end(self.settle)
             except Exception:
                 # What is accepted stays accepted; the next look finds it again. Nothing may end this loop.
                 log.exception("looking after actions failed; trying again in %s s", TICK_SECONDS)
@@ -179,7 +179,8 @@ class Settler:
 
     def _late(self, action: Action, seconds: int, waiting_for: str) -> _End | None:
         # The loop holds back a main version that takes too long; nodes that are gone, and challengers, it waits for forever.
-        if self._now() - action.created <= timedelta(seconds=seconds):
+        # While no process ran nobody could see anything: all of the time must have passed in this one, too.
+        if self._now() - action.created <= timedelta(seconds=seconds) or self._ticks() - self._began <= seconds:
             return None
         return _End("failed", f"It was not seen within {seconds} s: {waiting_for}")
 

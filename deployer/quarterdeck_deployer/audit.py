@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from quarterdeck.audit_chain import MEMBERS, Chain, seal
-from quarterdeck.errors import Forbidden
+from quarterdeck.errors import Conflict, Forbidden
 from quarterdeck.schema import Frozen
 from quarterdeck_deployer.database import utc_now
 from quarterdeck_deployer.listing import Listed, Window, page, windowed
@@ -56,6 +56,22 @@ class Act:
                 kind="project",
                 name=project,
                 hint="Ask an admin of this instance to add you: `quarterdeck people change`.",
+            )
+
+    def require_newest(self, deployment: str, newest: int) -> None:
+        """Refuse an author who believes another revision of a deployment to be the newest; 0: there is none.
+
+        Raises:
+            Conflict: ``changed-meanwhile``.
+        """
+        if self.expected is not None and self.expected != newest:
+            raise Conflict(
+                f"The deployment has changed meanwhile: its newest revision is {newest}.",
+                code="changed-meanwhile",
+                kind="deployment",
+                name=deployment,
+                extra={"revision": newest},
+                hint="Look at what changed, then try again.",
             )
 
 

@@ -43,6 +43,7 @@ from quarterdeck_deployer.revisions import RevisionView
 from quarterdeck_deployer.sessions import Sessions
 from quarterdeck_deployer.settings import Settings, Tokens
 from quarterdeck_deployer.stages import Stages
+from quarterdeck_deployer.supply import Stores, Supply
 from quarterdeck_deployer.test_queries import Queries
 from quarterdeck_deployer.trials import Trials
 from quarterdeck_deployer.uploads import Uploads
@@ -74,25 +75,27 @@ class Deployer:
         self.sessions, self.writing = self.database.sessions, self.database.writing
         write_local(self.writing, settings)
         self._clock = clock
-        self.issuer = Issuer(settings.issuer_place, settings.name, clock)
+        self.issuer = Issuer(self.database, tokens.admin, settings.name, clock)
         self.stages = Stages(self.database, self._stages_changed)
         self.stages.ensure(write_clusters(self.writing, settings.clusters, settings.store_url) or LOCAL)
         self.infrastructures = Infrastructures(self.database, storage, self._makers())
         self.infrastructure_rows = InfrastructureRows(self.database, self.infrastructures.refresh)
         self.joined = JoinedNodes(self.database, tokens.node, self.infrastructures.refresh)
         self.usage = Usage(self.database, self.infrastructures, clock)
-        self.registry = Registry(self.database, storage)
+        self.registry = Registry(self.database, storage, self.infrastructures.other_storages)
         self.uploads = Uploads(self.registry, storage, settings.data / "uploads", settings.upload_bytes)
-        self.deployments = Deployments(self.database, self.wake, self.infrastructures.refused)
+        copying = settings.data / "copying"
+        supply = Supply(Stores(storage, self.infrastructures.apart, self.infrastructures.storage_of), copying)
+        self.deployments = Deployments(self.database, supply, self.wake, self.infrastructures.refused)
         self.keys = Keys(self.database, self.wake)
         self.projects, self.people = Projects(self.database), People(self.database)
         self.provider = Provider(settings, tokens.admin) if settings.oidc_issuer else None
         self.actions = Actions(self.database)
         self.trials = Trials(settings.data / "packages", allow_code=settings.gates_run_code)
         self.queries = Queries(self.database, self.deployments)
-        self.query_runs = QueryRuns(self.database, self.deployments, self.infrastructures, storage, self.trials)
+        self.query_runs = QueryRuns(self.database, self.deployments, self.infrastructures, self.trials)
         self.promotions = Promotions(self.database, lambda: self.promoter.wake(), self.wake)
-        ways = Ways(self.database, self.infrastructures, self.deployments, self.registry, settings.data / "copying")
+        ways = Ways(self.database, self.infrastructures, self.deployments, self.registry, copying)
         self.promoter = Promoter(self.promotions, self.trials, ways.of)
         self.settler = Settler(self.database, self.observe, self.infrastructures.holders)
         self.audit = Audit(self.sessions)
@@ -219,7 +222,7 @@ class Deployer:
             return ByNodes("static", facts.store, self.database, scope, self.tokens, self._clock, self.issuers)
 
         def kubernetes(facts: Facts) -> OnKubernetes:
-            ring = Ring([console_entry(self.tokens.admin)], self.issuers)
+            ring = Ring([console_entry(self.tokens.admin)], self.issuers, lambda uses: self.keys.told(uses))
 
             def learned(version: VersionName, act: Act) -> None:
                 learn(self.registry, self.storage, version, act)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from quarterdeck.errors import Conflict, NotFound
@@ -18,8 +20,9 @@ from quarterdeck_deployer.audit import Act, Change
 from quarterdeck_deployer.database import Database, utc_now
 from quarterdeck_deployer.idempotency import once
 from quarterdeck_deployer.listing import Listed, Window, page, windowed
-from quarterdeck_deployer.models import Action, Deployment, Revision
+from quarterdeck_deployer.models import Deployment, Revision
 from quarterdeck_deployer.projects import require_projects
+from quarterdeck_deployer.revision_rows import VIEWED, action_of, history, view, viewed
 from quarterdeck_deployer.revisions import (
     ChallengerInput,
     Changed,
@@ -30,13 +33,13 @@ from quarterdeck_deployer.revisions import (
     RollbackInput,
     SwapInput,
     VersionChoice,
-    action_id,
     pair,
     require_pair,
     rollback_target,
 )
 from quarterdeck_deployer.seeding import seed
 from quarterdeck_deployer.stages import stage_row
+from quarterdeck_deployer.supply import Require, Supply, none_needed
 
 _SHOWN = 10
 
@@ -74,11 +77,13 @@ class Deployments:
     """The service behind API, console and CLI. Every action may raise:
 
     NotFound: no such deployment, version or revision; Conflict: ``changed-meanwhile`` where `act.expected` is not the newest
-    revision; InvalidInput: ``schema-mismatch``; PackageRefused: ``trust-required``.
+    revision; InvalidInput: ``schema-mismatch``; PackageRefused: ``trust-required``. Where a version is new to a stage with a
+    store of its own, it is copied there first: see `Supply.before` for what that may raise.
     """
 
-    def __init__(self, database: Database, wake: Callable[[], None], refused: Callable[[str], bool]) -> None:
-        self._sessions, self._writing, self._wake, self._refused = database.sessions, database.writing, wake, refused
+    def __init__(self, database: Database, supply: Supply, wake: Callable[[], None], refused: Callable[[str], bool]) -> None:
+        self._sessions, self._writing, self._supply = database.sessions, database.writing, supply
+        self._wake, self._refused = wake, refused
 
     def put(self, name: str, wish: DeploymentInput, act: Act) -> Changed:
         """Create the deployment, or make its wish equal to this one; the same wish twice is one revision.
@@ -148,7 +153,7 @@ class Deployments:
         """
 
         def edit(session: Session, current: RevisionView) -> _Edit:
-            target = rollback_target(_history(session, name), wanted)
+            target = rollback_target(history(session, name), wanted)
             if target is None:
                 return _Edit("rollback", None, _already(current))
             # The pair is taken as it was, trust included: those versions were allowed then by a person, by name.
@@ -194,14 +199,16 @@ class Deployments:
             service = Revision.content["service"].as_string()
             query = query.where(func.coalesce(service, Deployment.name) == wanted.service)
         with self._sessions() as session:
-            found = session.execute(query).all()
-        return page(found, window, lambda row: (row[0].name,)).of(lambda row: _one(*row))
+            found = [_one(*row) for row in session.execute(query)]
+        return page(found, window, lambda one: (one.wish.deployment,))
 
     def one(self, name: str) -> Living:
         """One deployment that exists, wish and record of the same moment."""
         with self._sessions() as session:
-            row = _living(session, name)
-            return _one(row, session.get_one(Revision, (row.name, row.revision)))
+            found = living(session, [name])
+            if not found:
+                raise _unknown(session, name)
+            return found[0]
 
     def current(self, name: str) -> RevisionView:
         """The newest revision: the wish."""
@@ -212,7 +219,7 @@ class Deployments:
         """All revisions, newest first; also those from before a deletion."""
         with self._sessions() as session:
             _living(session, name)
-            return _history(session, name)
+            return history(session, name)
 
     def revisions(self, name: str, window: Window) -> Listed[RevisionView]:
         """The same history page by page."""
@@ -231,26 +238,33 @@ class Deployments:
         return self._act(name, act, existing)
 
     def _act(self, name: str, act: Act, edit: Callable[[Session, RevisionView | None], _Edit]) -> Changed:
-        with self._writing.begin() as session:
-            changed = once(session, act, Changed, lambda: _write(session, name, act, edit))
+        def change(require: Require) -> Changed:
+            with self._writing.begin() as session:
+                return once(session, act, Changed, lambda: _write(session, name, act, edit, require))
+
+        changed = self._supply.before(change)
         # Only what is committed may be acted upon.
         self._wake()
         return changed
 
 
-def _write(session: Session, name: str, act: Act, edit: Callable[[Session, RevisionView | None], _Edit]) -> Changed:
+def _write(
+    session: Session, name: str, act: Act, edit: Callable[[Session, RevisionView | None], _Edit], require: Require = none_needed
+) -> Changed:
     row = session.get(Deployment, name)
     # The write lock is held: what is read here, number, content and audit row belong to one moment.
     current = _current(session, row) if row is not None and row.deleted is None else None
     if current is not None:
         act.require(current.project)
-    _require_expected(current, act)
+    act.require_newest(name, current.number if current else 0)
     wanted = edit(session, current)
     if wanted.content is not None:
         _require_project(session, wanted.content.project, current, act)
     same = current is not None and wanted.content == current.content and wanted.kind != "retry"
     if current is not None and (wanted.content is None or same):
         return Changed(deployment=name, revision=current.number, changed=False, note=wanted.note or "It is so already.")
+    if wanted.content is not None:
+        require(wanted.content.stage, _to_bring(current, wanted))
     row = row or _new_row(session, name)
     number = _add(session, row, wanted, act, current)
     if current is None and wanted.content is not None:
@@ -282,14 +296,14 @@ def of_service(session: Session, service: str, stage: str) -> list[RevisionView]
     """The wishes of the deployments of one service in one stage, by name."""
     named = func.coalesce(Revision.content["service"].as_string(), Deployment.name)
     query = _LIVING.where(Revision.content["stage"].as_string() == stage, named == service)
-    return [view(revision) for _, revision in session.execute(query.order_by(Deployment.name))]
+    return [_one(*row).wish for row in session.execute(query.order_by(Deployment.name))]
 
 
 def _delete(session: Session, name: str, act: Act) -> Changed:
     row = _living(session, name)
     current = _current(session, row)
     act.require(current.project)
-    _require_expected(current, act)
+    act.require_newest(name, current.number)
     number = _add(session, row, _Edit("delete", _with(current, running=False)), act)
     # The revision above is the deletion's own place in history; earlier ones stay readable.
     row.deleted = utc_now()
@@ -308,24 +322,38 @@ def living(session: Session, names: Collection[str] | None = None) -> list[Livin
     One question, so that a change in between cannot show half of two states.
     """
     query = _LIVING if names is None else _LIVING.where(Deployment.name.in_(names))
-    return [_one(*found) for found in session.execute(query.order_by(Deployment.name))]
+    return [_one(*row) for row in session.execute(query.order_by(Deployment.name))]
 
 
 _LIVING = (
-    select(Deployment, Revision)
+    select(Deployment.record_version, cast(Deployment.record, Text), *VIEWED)
     .join(Revision, (Revision.deployment == Deployment.name) & (Revision.number == Deployment.revision))
     .where(Deployment.deleted.is_(None))
 )
 
 
-def _one(deployment: Deployment, revision: Revision) -> Living:
-    return Living(view(revision), Record.model_validate(deployment.record), deployment.record_version)
+def _one(version: int, record: str, *columns: Any) -> Living:
+    return Living(viewed(*columns), _record(record), version)
+
+
+@lru_cache(maxsize=2_000)
+def _record(text: str) -> Record:
+    # Of nearly all deployments it is the one that the loop read a second ago.
+    return Record.model_validate(json.loads(text))
 
 
 def _chosen(current: RevisionView | None, wanted: _Edit) -> list[VersionRef]:
     """The versions that an edit brings in; those that were there before are no news."""
     before = pair(current) if current else ()
     return [ref for ref in pair(wanted.content) if ref and ref not in before] if wanted.content else []
+
+
+def _to_bring(current: RevisionView | None, wanted: _Edit) -> list[VersionRef]:
+    """The versions that must lie in the stage's store by now."""
+    # Those of earlier revisions do, and a store that is away must not hold up the way back to them.
+    if wanted.kind == "rollback":
+        return []
+    return [ref for ref in pair(wanted.content) if ref] if wanted.kind == "retry" and wanted.content else _chosen(current, wanted)
 
 
 def _new_row(session: Session, name: str) -> Deployment:
@@ -340,7 +368,7 @@ def _add(session: Session, row: Deployment, edit: _Edit, act: Act, current: Revi
     if edit.content is None:
         raise ValueError("an edit without content makes no revision")
     # Gapless, because only committed rows have moved `row.revision`.
-    number, now = row.revision + 1, utc_now()
+    number = row.revision + 1
     # A person chooses main by naming another one, by rolling back, or by trying the same again after a refusal.
     chooses = current is None or edit.kind == "retry" or current.main.digest != edit.content.main.digest
     session.add(
@@ -354,23 +382,11 @@ def _add(session: Session, row: Deployment, edit: _Edit, act: Act, current: Revi
             restored=edit.marks.get("restored"),
             who=act.who,
             why=act.why,
-            created=now,
+            created=utc_now(),
         )
     )
     row.revision = number
-    session.add(
-        Action(
-            id=action_id(row.name, number),
-            deployment=row.name,
-            revision=number,
-            verb=edit.kind,
-            who=act.who,
-            why=act.why,
-            state="accepted",
-            reason="",
-            created=now,
-        )
-    )
+    session.add(action_of(row.name, number, edit.kind, act))
     return number
 
 
@@ -427,27 +443,6 @@ def _current(session: Session, row: Deployment) -> RevisionView:
     return view(session.get_one(Revision, (row.name, row.revision)))
 
 
-def _history(session: Session, name: str) -> list[RevisionView]:
-    query = select(Revision).where(Revision.deployment == name).order_by(Revision.number.desc())
-    return [view(row) for row in session.scalars(query)]
-
-
-def view(row: Revision) -> RevisionView:
-    """The stored revision as everybody else sees it."""
-    return RevisionView(
-        **row.content,
-        deployment=row.deployment,
-        number=row.number,
-        kind=row.kind,
-        chosen=row.chosen,
-        leaving=row.leaving,
-        restored=row.restored,
-        who=row.who,
-        why=row.why,
-        created=row.created,
-    )
-
-
 def _require_stage(current: RevisionView, stage: str) -> None:
     if stage != current.stage:
         raise Conflict(
@@ -464,19 +459,6 @@ def _require_project(session: Session, project: str, current: RevisionView | Non
     if current is None or project != current.project:
         require_projects(session, [project])
         act.require(project)
-
-
-def _require_expected(current: RevisionView | None, act: Act) -> None:
-    newest = current.number if current else 0
-    if act.expected is not None and act.expected != newest:
-        raise Conflict(
-            f"The deployment has changed meanwhile: its newest revision is {newest}.",
-            code="changed-meanwhile",
-            kind="deployment",
-            name=current.deployment if current else "",
-            extra={"revision": newest},
-            hint="Look at what changed, then try again.",
-        )
 
 
 def _with(current: RevisionView, **changes: Any) -> Content:

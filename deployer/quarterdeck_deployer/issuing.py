@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OKPKey
 from pydantic import Field
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
-from quarterdeck.errors import Conflict, InvalidInput
 from quarterdeck.plan import TokenIssuer
 from quarterdeck.schema import Frozen
 from quarterdeck_deployer.access import Caller
+from quarterdeck_deployer.database import Database, utc_now
+from quarterdeck_deployer.models import SigningKey
 
 MAX_MINUTES = 24 * 60
 AUDIENCE = "quarterdeck"
@@ -28,6 +27,7 @@ ADMIN = "admin"
 """The subject of tokens that the instance's own admin token has asked for."""
 _ALGORITHM = "Ed25519"
 _KEPT = 2
+_NEWEST = select(SigningKey.name).order_by(SigningKey.number.desc()).limit(_KEPT)
 
 
 class TokenInput(Frozen):
@@ -50,21 +50,28 @@ class NewToken(Frozen):
 class Issuer:
     """Signs and checks. The newest of its keys signs; the one before still counts, so that a rotation ends nobody's token.
 
+    The database holds the keys' names and nothing more: each key follows from its name and the admin token. So no backup has
+    one, every process with this database and this token signs with the same, and another admin token ends all tokens.
+
     Args:
-        path: JSON file of the private keys, made where there is none.
+        database: of the names; the first one is made where there is none.
+        secret: the instance's admin token.
         instance: name of the instance: the issuer of its tokens.
         clock: Unix seconds.
     """
 
-    def __init__(self, path: Path, instance: str, clock: Callable[[], float] = time.time) -> None:
-        self._path, self._clock, self._lock = path, clock, threading.Lock()
+    def __init__(self, database: Database, secret: str, instance: str, clock: Callable[[], float] = time.time) -> None:
+        self._sessions, self._secret, self._clock = database.sessions, secret, clock
         self._issuer = f"urn:quarterdeck:{instance}"
-        self._keys = _read(path) if path.exists() else self._write([_new()])
+        # Of several processes that start at once one makes it, and the others find it.
+        with database.writing.begin() as session:
+            if session.scalar(_NEWEST) is None:
+                session.add(_new())
 
     def issue(self, caller: Caller, minutes: int) -> NewToken:
         """A token that says who the caller is, which role and which projects they have now, until it expires."""
         now = int(self._clock())
-        subject, key = caller.person or ADMIN, self._keys[0]
+        subject, key = caller.person or ADMIN, self._keys()[0]
         claims: dict[str, Any] = {
             "iss": self._issuer,
             "aud": AUDIENCE,
@@ -81,9 +88,13 @@ class Issuer:
 
     def subject(self, token: str) -> str | None:
         """Whom a token is of; None where it is none of ours, or not any more."""
+        # Most of what stands in this place has not even the form of one: that needs no look at the database.
+        if token.count(".") != 2:
+            return None
         try:
-            claims = jwt.decode(token, KeySet([*self._keys]), algorithms=[_ALGORITHM]).claims
-        except (JoseError, ValueError):
+            claims = jwt.decode(token, KeySet([*self._keys()]), algorithms=[_ALGORITHM]).claims
+        # Its header is anybody's JSON, and the library takes some of it for lists.
+        except (JoseError, ValueError, TypeError):
             return None
         ours = (claims.get("iss"), claims.get("aud")) == (self._issuer, AUDIENCE)
         expires = claims.get("exp")
@@ -93,57 +104,30 @@ class Issuer:
 
     def public(self) -> TokenIssuer:
         """What nodes check tokens by."""
-        keys = [{name: str(value) for name, value in key.as_dict(private=False).items()} for key in self._keys]
-        return TokenIssuer(issuer=self._issuer, audience=AUDIENCE, keys=keys)
+        return self._shown(self._keys())
 
-    def rotate(self) -> TokenIssuer:
-        """Sign with a new key from now on; of the old ones the newest counts until the next rotation.
+    def rotate(self, session: Session) -> TokenIssuer:
+        """Sign with a new key once this transaction is over; of the old ones the newest counts until the next rotation."""
+        session.add(_new())
+        session.flush()
+        kept = session.scalars(_NEWEST).all()
+        session.execute(delete(SigningKey).where(SigningKey.name.not_in(kept)))
+        return self._shown([self._key(name) for name in kept])
 
-        Raises:
-            Conflict: ``issuer-read-only`` where the file of the keys cannot be written.
-        """
-        with self._lock:
-            self._keys = self._write([_new(), *self._keys][:_KEPT])
-        return self.public()
+    def _keys(self) -> list[OKPKey]:
+        """Those that count, the newest first; read each time, for another process may have rotated them."""
+        with self._sessions() as session:
+            return [self._key(name) for name in session.scalars(_NEWEST)]
 
-    def _write(self, keys: list[OKPKey]) -> list[OKPKey]:
-        """Replace the file, whole or not at all; gives back the keys."""
-        part = self._path.with_suffix(".part")
-        text = json.dumps({"keys": [key.as_dict(private=True) for key in keys]})
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Whoever reads it can be anybody: the owner only, from the first byte on.
-            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self._path)
-        except OSError as error:
-            raise Conflict(
-                f"The file of the signing keys cannot be written: {error.strerror}.",
-                code="issuer-read-only",
-                kind="file",
-                name=self._path.name,
-                hint="Rotate where the file comes from, then start the deployer again.",
-            ) from None
-        return keys
+    def _key(self, name: str) -> OKPKey:
+        # HKDF with SHA-256; both options are said, so that no other default of the library ends tokens.
+        follows: dict[str, Any] = {"salt": b"quarterdeck signing key", "info": name.encode()}
+        return OKPKey.derive_key(self._secret, "Ed25519", {"kid": name, "alg": _ALGORITHM, "use": "sig"}, kdf_options=follows)
+
+    def _shown(self, keys: Sequence[OKPKey]) -> TokenIssuer:
+        shown = [{name: str(value) for name, value in key.as_dict(private=False).items()} for key in keys]
+        return TokenIssuer(issuer=self._issuer, audience=AUDIENCE, keys=shown)
 
 
-def _new() -> OKPKey:
-    return OKPKey.generate_key("Ed25519", {"kid": secrets.token_hex(8), "alg": _ALGORITHM, "use": "sig"}, private=True)
-
-
-def _read(path: Path) -> list[OKPKey]:
-    try:
-        keys = [OKPKey.import_key(key) for key in json.loads(path.read_text())["keys"]]
-    except (OSError, ValueError, KeyError, TypeError, JoseError):
-        keys = []
-    if not keys:
-        raise InvalidInput(
-            "The file of the signing keys cannot be read.",
-            code="token-unreadable",
-            kind="file",
-            name=path.name,
-            hint="Restore it, or take it away: a new one is made, and people need new tokens.",
-        )
-    return keys
+def _new() -> SigningKey:
+    return SigningKey(name=secrets.token_hex(8), created=utc_now())

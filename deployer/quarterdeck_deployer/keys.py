@@ -71,7 +71,9 @@ class KeyView(Frozen):
     revoked: datetime | None
     rate: float | None
     burst: int | None
-    last_used: datetime | None = Field(description="What nodes told last, within half a minute; None: they told nothing.")
+    last_used: datetime | None = Field(
+        description="What nodes told last: within half a minute, those of a cluster within three. None: they told nothing."
+    )
     replaces: str | None = Field(description="The key that this one was made in place of.")
 
 
@@ -122,7 +124,8 @@ class Keys:
         def do() -> NewKey:
             old = _key(session, ident)
             _require_rotatable(session, old)
-            days = (old.expires - old.created) / timedelta(days=1) if old.expires else None
+            whole = _uncut(session, old)
+            days = (whole.expires - whole.created) / timedelta(days=1) if whole.expires else None
             same = KeyInput(
                 name=old.name, project=old.project, scopes=_view(old).scopes, days=days, rate=old.rate, burst=old.burst
             )
@@ -175,6 +178,12 @@ class Keys:
     def fresh(self, told: Sequence[KeyUse]) -> list[KeyUse]:
         """Of what a node tells, what nobody has told yet."""
         return [use for use in told if use.last > self._told.get(use.id, 0.0)]
+
+    def told(self, uses: Sequence[KeyUse]) -> None:
+        """Keep of this what nobody has told yet."""
+        fresh = self.fresh(uses)
+        if fresh:
+            self.used(fresh)
 
     def used(self, told: Sequence[KeyUse]) -> None:
         """Keep when keys were used last."""
@@ -280,6 +289,12 @@ def _require_rotatable(session: Session, old: ApiKey) -> None:
             name=old.id,
             hint=f"Rotate that one: `quarterdeck keys rotate {newer}`, or revoke it to make another.",
         )
+
+
+def _uncut(session: Session, key: ApiKey) -> ApiKey:
+    """The key that shows how long this one was made for: a rotation has ended it sooner, and its successor has the whole time."""
+    newer = session.scalar(select(ApiKey).where(ApiKey.replaces == key.id).order_by(ApiKey.created.desc()).limit(1))
+    return key if newer is None else _uncut(session, newer)
 
 
 def _free_id(session: Session) -> str:

@@ -28,8 +28,14 @@ class Utc(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Aware → naive UTC."""
-        return value.astimezone(UTC).replace(tzinfo=None) if value else None
+        """Aware → naive UTC; what has no zone is UTC."""
+        if value is None or value.tzinfo is None:
+            return value
+        try:
+            return value.astimezone(UTC).replace(tzinfo=None)
+        # Another zone's first day may be before the first one that there is.
+        except OverflowError:
+            return value.replace(tzinfo=None)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
         """Naive UTC → aware."""
@@ -226,6 +232,16 @@ class Membership(Base):
     __tablename__ = "memberships"
     person: Mapped[str] = mapped_column(ForeignKey("people.id"), primary_key=True)
     project: Mapped[str] = mapped_column(ForeignKey("projects.name"), primary_key=True)
+
+
+class SigningKey(Base):
+    """A key that people's tokens are signed with, by name; the key itself follows from the name and the admin token."""
+
+    __tablename__ = "signing_keys"
+    # Rises: the highest signs.
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    created: Mapped[datetime]
 
 
 class Label(Base):

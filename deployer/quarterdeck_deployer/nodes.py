@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Heard:
 
 
 class Nodes:
-    """The latest reports, in memory. Read from many threads, written from one: every change replaces the whole mapping.
+    """The latest reports, in memory. Read from many threads without a lock: every change replaces the whole mapping.
 
     Attributes:
         members: the nodes that count, by name; replaced as a whole when one joins or leaves.
@@ -51,6 +52,8 @@ class Nodes:
         self._clock = clock
         self.members = members
         self._heard: dict[str, Heard] = {}
+        # Reports come in the event loop, memories in the thread of whoever lets a node join.
+        self._changing = threading.Lock()
 
     def take(self, node: str, report: NodeReport) -> None:
         """Keep a report in place of the one before.
@@ -67,7 +70,8 @@ class Nodes:
                 hint="Check the node's QUARTERDECK_NODE and QUARTERDECK_ROLE.",
             )
         # A new mapping instead of a changed one: readers in other threads see the old or the new, never half.
-        self._heard = {**self._heard, node: Heard(report, self._clock())}
+        with self._changing:
+            self._heard = {**self._heard, node: Heard(report, self._clock())}
 
     def member(self, node: str) -> Member:
         """What a node is here.
@@ -82,7 +86,8 @@ class Nodes:
     def remember(self, node: str, report: NodeReport, at: float) -> None:
         """Take over what an earlier process was told: good for "last seen", never for "alive"."""
         # A report that came in meanwhile is newer than anything stored.
-        self._heard = {node: Heard(report, at, present=False), **self._heard}
+        with self._changing:
+            self._heard = {node: Heard(report, at, present=False), **self._heard}
 
     def heard(self, node: str) -> Heard | None:
         """The latest report of one node, however old."""

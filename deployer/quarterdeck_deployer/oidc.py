@@ -9,6 +9,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import ssl
 import time
@@ -27,7 +28,7 @@ from joserfc.jwk import KeySet
 
 from quarterdeck.errors import Forbidden, Malformed, NotReady
 from quarterdeck_deployer.access import ROLES, Role
-from quarterdeck_deployer.people import Identity
+from quarterdeck_deployer.people import ADDRESS, Identity
 from quarterdeck_deployer.settings import Settings
 
 SIGN_IN_SECONDS = 600
@@ -155,6 +156,8 @@ class Provider:
     def _identity(self, claims: Mapping[str, Any]) -> Identity:
         # Only a verified address may lead to a person that an admin has entered by that address.
         email = str(claims.get("email", "")) if claims.get("email_verified") is True else ""
+        # People are told apart by it, also from the instance's own admin: what has not its form is none.
+        email = email if re.fullmatch(ADDRESS, email) else ""
         name = str(claims.get("name") or claims.get("preferred_username") or email or claims["sub"])
         return Identity(f"{claims['iss']} {claims['sub']}", name[:200], email[:320], self._role(claims))
 

@@ -7,7 +7,7 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from sqlalchemy import delete, select
@@ -24,8 +24,15 @@ from quarterdeck_deployer.listing import Listed, Window, page, windowed
 from quarterdeck_deployer.models import LoginSession, Membership, Person
 from quarterdeck_deployer.projects import DEFAULT, require_projects
 
+ADDRESS = r"[^@\s]+@[^@\s]+"
 Email = Annotated[
-    str, Field(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$", description="History and audit trail show it.")
+    str,
+    Field(
+        min_length=3,
+        max_length=320,
+        pattern=f"^{ADDRESS}$",
+        description="History and audit trail show it once they have done something.",
+    ),
 ]
 PersonName = Annotated[str, Field(min_length=1, max_length=200)]
 PersonId = Annotated[str, Field(pattern=r"^[a-z0-9]{1,40}$")]
@@ -99,7 +106,7 @@ class People:
             row = _new(session, given.name, given.email, given.role)
             _join(session, row.id, given.projects)
             shown = _view(row, given.projects)
-            audit.write(session, act, Change("create", f"person/{row.id}", None, shown.model_dump(mode="json")))
+            audit.write(session, act, Change("create", f"person/{row.id}", None, _told(shown)))
             return shown
 
         with self._writing.begin() as session:
@@ -121,7 +128,7 @@ class People:
                 _join(session, ident, wanted.projects)
             after = _view(row, before.projects if wanted.projects is None else wanted.projects)
             if after != before:
-                told = Change("change", f"person/{ident}", before.model_dump(mode="json"), after.model_dump(mode="json"))
+                told = Change("change", f"person/{ident}", _told(before), _told(after))
                 audit.write(session, act, told)
             return after
 
@@ -137,7 +144,7 @@ class People:
 
         def do() -> None:
             row = _person(session, ident)
-            before = _view(row, _projects(session, ident)).model_dump(mode="json")
+            before = _told(_view(row, _projects(session, ident)))
             for table in (LoginSession, Membership):
                 session.execute(delete(table).where(table.person == ident))
             session.delete(row)
@@ -146,10 +153,13 @@ class People:
         with self._writing.begin() as session:
             done_once(session, act, do)
 
-    def all(self, window: Window) -> Listed[PersonView]:
-        """One page of all people, by id."""
+    def all(self, window: Window, project: str = "") -> Listed[PersonView]:
+        """One page of all people, or of those in one project, by id."""
+        query = windowed(select(Person), window, Person.id)
+        if project:
+            query = query.where(Person.id.in_(select(Membership.person).where(Membership.project == project)))
         with self._sessions() as session:
-            found = session.scalars(windowed(select(Person), window, Person.id)).all()
+            found = session.scalars(query).all()
             listed = page(found, window, lambda one: (one.id,))
             projects = _projects_of(session, [one.id for one in listed.items])
         return listed.of(lambda one: _view(one, projects[one.id]))
@@ -175,9 +185,14 @@ class People:
             row = session.scalar(select(Person).where(Person.subject == identity.subject))
             row = row or self._first(session, identity)
             row.subject, row.seen = identity.subject, utc_now()
+            before = _view(row, _projects(session, row.id))
             # What the provider says about the role counts at every sign-in; where it says nothing, ours does.
             row.role = identity.role or row.role
-            return _view(row, _projects(session, row.id))
+            after = _view(row, before.projects)
+            if after != before:
+                told = Change("change", f"person/{row.id}", _told(before), _told(after))
+                audit.write(session, Act(who=row.email, why="the role that the provider of identities gives"), told)
+            return after
 
     def _first(self, session: Session, identity: Identity) -> Person:
         if not identity.email:
@@ -194,7 +209,7 @@ class People:
         if row is None:
             row = _new(session, identity.name, identity.email, identity.role or "viewer")
             _join(session, row.id, [DEFAULT])
-            shown = _view(row, [DEFAULT]).model_dump(mode="json")
+            shown = _told(_view(row, [DEFAULT]))
             audit.write(session, Act(who=row.email, why="first sign-in"), Change("create", f"person/{row.id}", None, shown))
         return row
 
@@ -257,3 +272,8 @@ def _view(row: Person, projects: Sequence[str]) -> PersonView:
             "seen": row.seen,
         }
     )
+
+
+def _told(person: PersonView) -> dict[str, Any]:
+    """What the audit trail tells of somebody: everybody reads it, for ever, and name and address are for admins alone."""
+    return person.model_dump(mode="json", exclude={"name", "email"})

@@ -49,13 +49,14 @@ class PlanBuilder:
         doors = [mirror_entry(self._mirror_token)]
         doors += [mirror_entry(self._token(node), node) for node in mains if node not in NODES]
         extra = {"main": [self._console], "challenger": [self._console, *doors]}
+        issuers = self._issuers()
         return {
             node: Plan(
                 node=node,
                 sequence=0,
                 store=self._store,
                 keyring=[*extra[member.role], *keyring],
-                issuers=self._issuers(),
+                issuers=issuers,
                 deployments=[self._deployment(one, node, members, live) for one in decided],
             )
             for node, member in members.items()

@@ -163,20 +163,26 @@ class Promotions:
         """
 
         def decide(session: Session) -> PromotionView:
-            row = _decided(session, ident, given, act)
+            row = _waiting(session, ident, act)
+            if _left(session, row):
+                row.state, row.reason = "checking", "Its stage has got another gate, which is asked before anybody decides."
+                return _view(row)
+            _decide(session, row, "approve-promotion", given, act)
             _finish(session, row)
             return _view(row)
 
         with self._writing.begin() as session:
             found = once(session, act, PromotionView, lambda: decide(session))
         self._placed()
+        self._begun()
         return found
 
     def reject(self, ident: int, given: DecisionInput, act: Act) -> PromotionView:
         """A second person's no. Raises as `approve` does."""
 
         def decide(session: Session) -> PromotionView:
-            row = _decided(session, ident, given, act)
+            row = _waiting(session, ident, act)
+            _decide(session, row, "reject-promotion", given, act)
             _end(row, "refused", "rejected", f"{act.who} has rejected it{f': {given.why}' if given.why else '.'}")
             return _view(row)
 
@@ -214,9 +220,7 @@ class Promotions:
     def gates(self, ident: int) -> list[Gate]:
         """The gates that are still to be asked, in their order; those of the stage as it is now."""
         with self._sessions() as session:
-            row = _row(session, ident)
-            passed = {result["gate"] for result in row.gates}
-            return [gate for gate in gates_of(stage_row(session, row.target_stage)) if gate.gate not in passed]
+            return _left(session, _row(session, ident))
 
     def note_copied(self, ident: int, copied: Copied) -> None:
         """Write down what was copied to the target's store."""
@@ -255,7 +259,8 @@ class Promotions:
         """All gates have passed: the target gets its revision, or a second person is waited for."""
         with self._writing.begin() as session:
             row = _row(session, ident)
-            if row.state != "checking":
+            # A gate that the stage has got meanwhile is asked at the next look.
+            if row.state != "checking" or _left(session, row):
                 return
             if stage_row(session, row.target_stage).approval:
                 row.state, row.reason = "waiting for approval", f"Somebody else than {row.who} must approve it."
@@ -273,7 +278,7 @@ def _ask(session: Session, name: str, wanted: PromotionInput, act: Act) -> Promo
     source = find(session, name)
     if source is None:
         raise NotFound("There is no such deployment.", kind="deployment", name=name, hint="List them: `quarterdeck get`.")
-    _require_newest(source, act)
+    act.require_newest(name, source.number)
     stage_row(session, wanted.to)
     if wanted.to == source.stage:
         raise Conflict(
@@ -313,21 +318,8 @@ def _ask(session: Session, name: str, wanted: PromotionInput, act: Act) -> Promo
     )
     session.add(row)
     session.flush()
-    asked = {"promotion": row.id, "main": row.main, "target": target, "stage": wanted.to}
-    audit.write(session, act, Change("ask-promotion", f"deployment/{name}", None, asked))
+    _tell(session, row, "ask-promotion", act)
     return _view(row)
-
-
-def _require_newest(source: RevisionView, act: Act) -> None:
-    if act.expected is not None and act.expected != source.number:
-        raise Conflict(
-            f"The deployment has changed meanwhile: its newest revision is {source.number}.",
-            code="changed-meanwhile",
-            kind="deployment",
-            name=source.deployment,
-            extra={"revision": source.number},
-            hint="Look at what changed, then try again.",
-        )
 
 
 def _target(session: Session, service: str, wanted: PromotionInput) -> tuple[str, RevisionView | None]:
@@ -358,10 +350,19 @@ def _target(session: Session, service: str, wanted: PromotionInput) -> tuple[str
     return name, current
 
 
-def _decided(session: Session, ident: int, given: DecisionInput, act: Act) -> Promotion:
-    """The row with the second person's word in it."""
+def _left(session: Session, row: Promotion) -> list[Gate]:
+    """The gates of the stage, as it is now, that this promotion has not passed."""
+    passed = {result["gate"] for result in row.gates}
+    return [gate for gate in gates_of(stage_row(session, row.target_stage)) if gate.gate not in passed]
+
+
+def _waiting(session: Session, ident: int, act: Act) -> Promotion:
+    """The row, where it waits for a word of this very person."""
     row = _row(session, ident)
     act.require(row.project)
+    # What changes is the target, and that may be somebody else's.
+    if (target := find(session, row.target)) is not None:
+        act.require(target.project)
     if row.state != "waiting for approval":
         raise Conflict(
             f"Promotion {ident} waits for nobody: it is {row.state}.",
@@ -378,8 +379,18 @@ def _decided(session: Session, ident: int, given: DecisionInput, act: Act) -> Pr
             name=str(ident),
             hint="Ask somebody with the role approver.",
         )
-    row.decided_by, row.decided_why, row.decided = act.who, given.why, utc_now()
     return row
+
+
+def _decide(session: Session, row: Promotion, verb: str, given: DecisionInput, act: Act) -> None:
+    """Write down the second person's word."""
+    row.decided_by, row.decided_why, row.decided = act.who, given.why, utc_now()
+    _tell(session, row, verb, act)
+
+
+def _tell(session: Session, row: Promotion, verb: str, act: Act) -> None:
+    told = {"promotion": row.id, "main": row.main, "target": row.target, "stage": row.target_stage}
+    audit.write(session, act, Change(verb, f"deployment/{row.source}", None, told))
 
 
 def _person(who: str) -> str:

@@ -12,8 +12,6 @@ from quarterdeck.manifest import Trust
 from quarterdeck.plan import VersionRef
 from quarterdeck.records import Answer
 from quarterdeck.schema import Frozen, Label, Name, Prediction
-from quarterdeck.storage import Storage
-from quarterdeck.storage.keys import manifest_key
 from quarterdeck.verify import differs
 from quarterdeck_deployer import registry, test_queries
 from quarterdeck_deployer.database import Database
@@ -75,11 +73,9 @@ class RunView(Frozen):
 class QueryRuns:
     """Asks test queries; it takes as long as loading the versions takes, so call it from a thread."""
 
-    def __init__(
-        self, database: Database, deployments: Deployments, infrastructures: Infrastructures, store: Storage, trials: Trials
-    ) -> None:
+    def __init__(self, database: Database, deployments: Deployments, infrastructures: Infrastructures, trials: Trials) -> None:
         self._sessions, self._deployments, self._infrastructures = database.sessions, deployments, infrastructures
-        self._store, self._trials = store, trials
+        self._trials = trials
 
     def run(self, name: str, wanted: RunInput) -> RunView:
         """Ask versions the queries of a deployment.
@@ -102,17 +98,12 @@ class QueryRuns:
 
     def _answers(self, wish: RevisionView, ref: VersionRef, queries: Sequence[QueryView]) -> list[list[Answer | str]]:
         """What one version answers, query by query."""
-        with self._trials.loaded(self._storage(wish, ref), ref) as trial:
+        with self._trials.loaded(self._infrastructures.storage_with(wish.stage, ref), ref) as trial:
             try:
                 return [ask(trial, query.rows) for query in queries]
             # The process is gone, and with it whatever else was to be asked.
             except ModelFailed as error:
                 return [[error.detail] * len(query.rows) for query in queries]
-
-    def _storage(self, wish: RevisionView, ref: VersionRef) -> Storage:
-        """The deployment's own store where the version has come there; else the one where all are published."""
-        own = self._infrastructures.storage(self._infrastructures.placed(wish.stage))
-        return own if own.size(manifest_key(ref.model, ref.version)) is not None else self._store
 
 
 def _trust(wish: RevisionView, number: int, wanted: RunInput) -> Trust:

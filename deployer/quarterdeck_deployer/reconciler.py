@@ -28,6 +28,7 @@ from quarterdeck_deployer.keys import keyring
 from quarterdeck_deployer.models import Deployment, NodeState
 from quarterdeck_deployer.nodes import Nodes
 from quarterdeck_deployer.plans import Decided, PlanBuilder, content_digest
+from quarterdeck_deployer.threads import to_its_end
 
 TICK_SECONDS = 1.0
 PERSIST_SECONDS = 5.0
@@ -124,12 +125,13 @@ class Reconciler:
             world = self._world(session)
             forgotten = self.catch_up.needed(session, {one.read.wish.deployment: one.read.wish.number for one in world})
             decided = [stored.decided for stored in world]
-            plans = self._builder.plans(decided, keyring(session), members, self._nodes.live())
+            keys = keyring(session)
             mine = select(NodeState).where(NodeState.node.in_(members))
             states = {state.node: (state.sequence, state.plan) for state in session.scalars(mine)}
         # Whatever would be published now could take back what serves.
         if forgotten and self.catch_up.step(forgotten):
             return self.plans
+        plans = self._builder.plans(decided, keys, members, self._nodes.live())
         # Comparing instead of remembering: a step after a crash sees the same difference and does the same.
         changed = [stored for stored in world if stored.decided.decision.record != stored.read.record]
         numbered = {node: self._numbered(plan, states) for node, plan in plans.items()}
@@ -151,7 +153,7 @@ class Reconciler:
 
     async def _step_once(self) -> None:
         try:
-            plans = await asyncio.to_thread(self.step)
+            plans = await to_its_end(self.step)
         # An action has won the race; its wake-up has set the event already, this makes sure.
         except _Overtaken:
             self._due.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import Select, select
@@ -11,12 +12,13 @@ from quarterdeck.compare import Comparison, compare
 from quarterdeck.errors import Conflict, InvalidInput, NotFound, PackageRefused, StorageError
 from quarterdeck.manifest import Manifest, Trust
 from quarterdeck.plan import Accelerator, VersionRef
+from quarterdeck.schema import Schema
 from quarterdeck.storage import Storage
 from quarterdeck.storage.keys import manifest_key
 from quarterdeck_deployer import audit, lineage, marks, retirement, runs
 from quarterdeck_deployer.audit import Act, Change
 from quarterdeck_deployer.database import Database, utc_now
-from quarterdeck_deployer.idempotency import once
+from quarterdeck_deployer.idempotency import done_once, once
 from quarterdeck_deployer.listing import Listed, Window, page, windowed
 from quarterdeck_deployer.models import Model, Run, Version, VersionFile, VersionState
 from quarterdeck_deployer.registry_rows import (
@@ -53,10 +55,15 @@ class Registry:
     """Models and versions; everything about a package is read from its own manifest.
 
     Every method that names a model, version or run raises `NotFound` where there is none.
+
+    Args:
+        database: keeps them.
+        storage: the store that versions are registered from.
+        copies: the other stores, to which versions may have been copied.
     """
 
-    def __init__(self, database: Database, storage: Storage) -> None:
-        self._sessions, self._writing, self._storage = database.sessions, database.writing, storage
+    def __init__(self, database: Database, storage: Storage, copies: Callable[[], Iterable[Storage]] = tuple) -> None:
+        self._sessions, self._writing, self._storage, self._copies = database.sessions, database.writing, storage, copies
 
     def register(self, model: str, given: VersionInput, act: Act) -> Registered:
         """Take a package of the store into the registry; the first version of a model becomes its active one.
@@ -77,6 +84,11 @@ class Registry:
         """Make one version the model's active one; no change and no audit row where it is already."""
         with self._writing.begin() as session:
             return once(session, act, Activated, lambda: _activate(session, model, version, act))
+
+    def names(self) -> list[str]:
+        """The names of all models, sorted."""
+        with self._sessions() as session:
+            return list(session.scalars(select(Model.name).order_by(Model.name)))
 
     def models(self, window: Window | None = None, labels: list[str] | None = None) -> Listed[ModelView]:
         """Models by name.
@@ -103,6 +115,11 @@ class Registry:
                 items=version_views(session, name, (tuple(found) for found in versions)),
                 runs=runs.of_model(session, name, Window(1_000)).items,
             )
+
+    def active(self, model: str) -> int | None:
+        """The number of a model's active version; None where it has none."""
+        with self._sessions() as session:
+            return model_row(session, model).active_version
 
     def versions(
         self, model: str, window: Window, labels: list[str] | None = None, deprecated: bool | None = None
@@ -137,6 +154,14 @@ class Registry:
                 manifest=manifest_of(row),
             )
 
+    def schema(self, model: str, version: int, digest: str) -> Schema | None:
+        """The schema of a version; None where it is not known, or has another digest: records may outlive a registry."""
+        try:
+            found = self.version(model, version)
+        except NotFound:
+            return None
+        return found.manifest.data_schema if found.digest == digest else None
+
     def runs(self, model: str, window: Window) -> Listed[RunView]:
         """The runs of a model, newest first."""
         with self._sessions() as session:
@@ -164,12 +189,14 @@ class Registry:
         Raises:
             InvalidInput: a model cannot be deprecated.
         """
-        with self._writing.begin() as session:
+
+        def do() -> Marks:
             if version is None:
-                row = model_row(session, model)
-                return once(session, act, Marks, lambda: marks.mark_model(session, row, given, act))
-            found = living_version(session, model, version)
-            return once(session, act, Marks, lambda: marks.mark_version(session, *found, given, act))
+                return marks.mark_model(session, model_row(session, model), given, act)
+            return marks.mark_version(session, *living_version(session, model, version), given, act)
+
+        with self._writing.begin() as session:
+            return once(session, act, Marks, do)
 
     def uses(self, model: str, version: int) -> list[Use]:
         """What a version is still needed for; only one without uses can be deleted."""
@@ -177,20 +204,21 @@ class Registry:
             return retirement.uses(session, version_row(session, model, version))
 
     def delete(self, model: str, version: int, act: Act) -> Deleted:
-        """Delete the files of a version that nobody needs. Its manifest stays here, and its number is never given again.
+        """Delete the files of a version that nobody needs, and their copies in the stores of stages.
 
-        Deleting it again removes what an interrupted deletion has left.
+        Its manifest stays here, and its number is never given again. Deleting it again removes what an interrupted deletion
+        has left.
 
         Raises:
             Conflict: ``version-in-use``; `extra` lists the uses.
-            StorageError: the store cannot be changed.
+            InvalidInput, StorageError: one of the stores cannot be changed.
         """
         with self._writing.begin() as session:
             row = version_row(session, model, version)
-            retirement.bury(session, row, act)
+            done_once(session, act, lambda: retirement.bury(session, row, act))
             manifest = manifest_of(row)
         # After the commit: from then on nobody can deploy it, so nobody can miss its files.
-        return retirement.remove(self._sessions, self._storage, manifest, version)
+        return retirement.remove(self._sessions, self._storage, self._copies, manifest, version)
 
     def known(self, model: str, digest: str) -> VersionView | None:
         """The version that has these very bytes; None where none has, or where it was deleted."""

@@ -196,5 +196,5 @@ class Deleted(Frozen):
     model: Name
     version: int
     digest: Digest
-    removed: list[str] = Field(description="Files that were taken from the store now, by SHA-256; others need the rest.")
-    freed_bytes: int
+    removed: list[str] = Field(description="Files that were taken from the stores now, by SHA-256; others need the rest.")
+    freed_bytes: int = Field(description="In all stores together.")

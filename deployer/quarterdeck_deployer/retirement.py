@@ -1,11 +1,11 @@
-"""Deleting versions: refused while anybody needs them; then the number stays taken and the files go."""
+"""Deleting versions: refused while anybody needs them; then the number stays taken and the files go, copies too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from quarterdeck import package_files
@@ -18,6 +18,8 @@ from quarterdeck_deployer.audit import Act, Change
 from quarterdeck_deployer.database import utc_now
 from quarterdeck_deployer.models import Deployment, Model, Promotion, Revision, Version, VersionFile, VersionState
 from quarterdeck_deployer.registry_views import Deleted, Use
+from quarterdeck_deployer.revision_rows import histories
+from quarterdeck_deployer.revisions import pair, way_back
 
 ROLLBACK_REVISIONS = 10
 """So many revisions of each deployment can always be returned to."""
@@ -38,11 +40,33 @@ def uses(session: Session, row: Version) -> list[Use]:
     )
     for deployment, revision in session.execute(recent):
         found += _uses_of(deployment, revision, row.digest)
+    found += _ways_back(session, row.digest)
     promotions = select(Promotion.id, Promotion.target, Promotion.main).where(Promotion.ended.is_(None))
     for number, target, main in session.execute(promotions):
         if _digest(main) == row.digest:
             found.append(Use(kind="promotion", name=str(number), words=f"promotion {number} to {target} is under way"))
     return found
+
+
+def _ways_back(session: Session, digest: str) -> Iterator[Use]:
+    """Deployments that a rollback without a number leads back to a version, from however long ago."""
+    named = [Revision.content[(role, "digest")].as_string() == digest for role in ("main", "challenger")]
+    older = select(Deployment).where(
+        Deployment.deleted.is_(None),
+        Deployment.name.in_(
+            select(Revision.deployment).where(Revision.number <= Deployment.revision - ROLLBACK_REVISIONS, or_(*named))
+        ),
+    )
+    found = session.scalars(older.order_by(Deployment.name)).all()
+    revisions = histories(session, [deployment.name for deployment in found])
+    for deployment in found:
+        back = way_back(revisions[deployment.name])
+        # Newer ones are told already.
+        if back is None or back.number > deployment.revision - ROLLBACK_REVISIONS:
+            continue
+        if digest in [ref.digest for ref in pair(back) if ref]:
+            words = f"a rollback of deployment {deployment.name} leads to its revision {back.number}"
+            yield Use(kind="rollback", name=deployment.name, words=words)
 
 
 def bury(session: Session, row: Version, act: Act) -> None:
@@ -69,27 +93,44 @@ def bury(session: Session, row: Version, act: Act) -> None:
     audit.write(session, act, Change("delete", f"model/{row.model}", {"version": row.version, "digest": row.digest}, None))
 
 
-def remove(sessions: sessionmaker[Session], storage: Storage, manifest: Manifest, version: int) -> Deleted:
-    """Take the files of a deleted version from the store, but those that another version needs."""
-    # First the number: whoever publishes from now on does not take these files for those of a version that is there.
-    package_files.retire(storage, manifest, version)
+def remove(
+    sessions: sessionmaker[Session], storage: Storage, copies: Callable[[], Iterable[Storage]], manifest: Manifest, version: int
+) -> Deleted:
+    """Take the files of a deleted version from the stores, but those that another version needs.
+
+    Args:
+        sessions: read which files those are.
+        storage: where it was published.
+        copies: the other stores, each of which may have a copy.
+        manifest: the version's.
+        version: its number.
+    """
     with sessions() as session:
         needed = set(session.scalars(_needed(manifest)))
         registered = {(model, number) for model, number in session.execute(select(Version.model, Version.version))}
+    removed, freed = _remove(storage, manifest, version, needed, registered)
+    for other in copies():
+        # Under the same number there may be somebody else's package: registered versions are no guide to what lies there.
+        if package_files.copied(other, manifest, version):
+            more, size = _remove(other, manifest, version, needed, ())
+            removed, freed = removed | more, freed + size
+    return Deleted(model=manifest.model, version=version, digest=manifest.digest, removed=sorted(removed), freed_bytes=freed)
+
+
+def _remove(
+    storage: Storage, manifest: Manifest, version: int, needed: set[str], known: Collection[tuple[str, int]]
+) -> tuple[set[str], int]:
+    """The files that were taken from one store, and their bytes; `needed` are those of the versions that are `known`."""
+    # First the number: whoever publishes from now on does not take these files for those of a version that is there.
+    package_files.retire(storage, manifest, version)
     # Versions that lie in the store without being registered: somebody pushes right now, or never told this registry.
-    needed |= {entry.sha256 for other in package_files.strangers(storage, registered) for entry in other.files}
+    needed = needed | {entry.sha256 for other in package_files.strangers(storage, known) for entry in other.files}
     sizes = {entry.sha256: entry.size for entry in manifest.files if entry.sha256 not in needed}
     # Those that an interrupted deletion has removed already are not told again.
-    gone = [sha256 for sha256 in sorted(sizes) if storage.size(blob_key(sha256)) is not None]
+    gone = {sha256 for sha256 in sizes if storage.size(blob_key(sha256)) is not None}
     for sha256 in gone:
         storage.delete(blob_key(sha256))
-    return Deleted(
-        model=manifest.model,
-        version=version,
-        digest=manifest.digest,
-        removed=gone,
-        freed_bytes=sum(sizes[sha256] for sha256 in gone),
-    )
+    return gone, sum(sizes[sha256] for sha256 in gone)
 
 
 _WAYS = {
@@ -97,7 +138,7 @@ _WAYS = {
     "main": "Deploy another version there first, and let {name} make ten more revisions or delete it.",
     "challenger": "Clear it first: `quarterdeck challenger clear {name}`.",
     "held": "It can be stepped back to; deploy another version there, or delete {name}.",
-    "rollback": "The last ten revisions can be returned to; wait for newer ones, or delete {name}.",
+    "rollback": "The last ten revisions and the main before this one can be returned to; wait for newer ones, or delete {name}.",
     "promotion": "Wait until it is over: `quarterdeck promotions show {name}`.",
 }
 

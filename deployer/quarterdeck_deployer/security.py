@@ -18,12 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quarterdeck.errors import Forbidden, Malformed, QuarterdeckError, TooLarge, Unauthenticated
 from quarterdeck_deployer.access import NOBODY, Access, Caller, access_of, require
-from quarterdeck_deployer.api.problems import Answer, Failed
+from quarterdeck_deployer.api.problems import DATABASE_AWAY, Answer, Failed, database_away
 from quarterdeck_deployer.infrastructures.joining import JoinedNodes
 from quarterdeck_deployer.issuing import ADMIN, Issuer
 from quarterdeck_deployer.people import People
 from quarterdeck_deployer.projects import Projects
-from quarterdeck_deployer.sessions import FORM_FIELD, Sessions, Visit, session_of, visit
+from quarterdeck_deployer.sessions import FORM_FIELD, Sessions, Visit, asking, session_of, visit
 from quarterdeck_deployer.settings import Settings, Tokens
 
 MAX_BODY = 8 * 2**20
@@ -93,6 +93,8 @@ class Edge:
                 await self._app(scope, replay, send_with_headers)
         except QuarterdeckError as error:
             await self._answer(scope, error)(scope, receive, send_with_headers)
+        except DATABASE_AWAY as error:
+            await self._answer(scope, database_away(request_id, error))(scope, receive, send_with_headers)
         except Exception:
             if started:
                 raise
@@ -139,10 +141,8 @@ class Edge:
 
     async def _person(self, scope: Scope, bearer: str) -> Caller:
         # A bearer token goes first: programs must not be lifted by a browser's cookie jar.
-        if bearer and not same(bearer, self._tokens.admin) and (subject := self._issuer.subject(bearer)):
-            found = await run_in_threadpool(self._holder, subject)
-            if found is not None:
-                return found
+        if bearer and not same(bearer, self._tokens.admin) and (found := await run_in_threadpool(self._holder, bearer)):
+            return found
         if bearer.startswith("eyJ"):
             raise Unauthenticated("The token is not good here, or not any more.", hint="Make a new one: `quarterdeck token`.")
         session = "" if bearer else session_of(scope, self._settings)
@@ -152,18 +152,23 @@ class Edge:
         _require(bearer, self._tokens.admin, "admin token")
         return Caller("admin", "admin", "token", None)
 
-    def _holder(self, subject: str) -> Caller | None:
+    def _holder(self, token: str) -> Caller | None:
         """Whose token it is, with the role and the projects of this moment: what the token says of them counts at nodes only."""
+        subject = self._issuer.subject(token)
+        if subject is None:
+            return None
         return Caller("admin", "admin", "jwt", None) if subject == ADMIN else self._people.caller(subject, "jwt")
 
     @contextmanager
     def _visiting(self, scope: Scope, caller: Caller) -> Iterator[None]:
-        """Let pages know whose session they are made for."""
+        """Let pages know who asks, and by which session."""
         session = scope["state"].get("session")
         token = visit.set(Visit(caller.name, str(caller.role), self._logins.form_token(session)) if session else None)
+        whoever = asking.set(caller)
         try:
             yield
         finally:
+            asking.reset(whoever)
             visit.reset(token)
 
     async def _check_project(self, scope: Scope, caller: Caller) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http.cookies import CookieError, SimpleCookie
 
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from quarterdeck_deployer.access import Caller
+from quarterdeck.schema import Frozen
+from quarterdeck_deployer import audit
+from quarterdeck_deployer.access import NOBODY, Caller
+from quarterdeck_deployer.audit import Act, Change
 from quarterdeck_deployer.database import Database, utc_now
+from quarterdeck_deployer.idempotency import once
 from quarterdeck_deployer.models import LoginSession
 from quarterdeck_deployer.people import People
 from quarterdeck_deployer.settings import Settings
@@ -42,6 +46,16 @@ class Visit:
 
 visit: ContextVar[Visit | None] = ContextVar("visit", default=None)
 """The visit that is being answered; None where no session asks."""
+
+asking: ContextVar[Caller] = ContextVar("asking", default=NOBODY)
+"""Who sent the request that is being answered: pages offer them what they may do, and nothing else."""
+
+
+class EndedSessions(Frozen):
+    """Sessions of a person that were ended."""
+
+    person: str
+    sessions: int
 
 
 def cookie_of(settings: Settings, host: str, name: str = COOKIE) -> str:
@@ -105,6 +119,32 @@ class Sessions:
         """End a session, whoever still holds its id; none of this id is fine."""
         with self._database.writing.begin() as session:
             session.execute(delete(LoginSession).where(LoginSession.sha256 == self._digest(ident)))
+
+    def of_people(self, people: Collection[str]) -> dict[str, int]:
+        """How many sessions each of these people has now, in one question; who has none is left out."""
+        now = self._clock()
+        query = select(LoginSession.person, func.count()).group_by(LoginSession.person)
+        query = query.where(LoginSession.person.in_(people), LoginSession.expires > now, LoginSession.seen > now - IDLE)
+        with self._database.sessions() as session:
+            return {str(person): count for person, count in session.execute(query)}
+
+    def end(self, person: str, act: Act) -> EndedSessions:
+        """End all sessions of a person, wherever they are signed in; they may sign in again.
+
+        Raises:
+            NotFound: no such person.
+        """
+        self._people.one(person)
+
+        def do() -> EndedSessions:
+            found = len(session.scalars(select(LoginSession.sha256).where(LoginSession.person == person)).all())
+            session.execute(delete(LoginSession).where(LoginSession.person == person))
+            if found:
+                audit.write(session, act, Change("end-sessions", f"person/{person}", None, {"sessions": found}))
+            return EndedSessions(person=person, sessions=found)
+
+        with self._database.writing.begin() as session:
+            return once(session, act, EndedSessions, do)
 
     def form_token(self, ident: str) -> str:
         """What the forms of a session's pages carry: another site can neither read nor guess it."""

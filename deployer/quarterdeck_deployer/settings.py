@@ -135,11 +135,6 @@ class Settings(SignInSettings):
         return f"https://{host}" in self.origins and f"http://{host}" not in self.origins
 
     @property
-    def issuer_place(self) -> Path:
-        """The file of the keys that people's tokens are signed with."""
-        return self.issuer_file or self.data / "issuer-keys.json"
-
-    @property
     def url(self) -> str:
         """Where this program answers, as browsers write it."""
         return next(iter(_parts(self.urls)), f"http://{self._bracketed}:{self.port}")

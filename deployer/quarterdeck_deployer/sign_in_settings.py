@@ -1,4 +1,4 @@
-"""The settings of sign-in by a provider of identities, and of the tokens that people get."""
+"""The settings of sign-in by a provider of identities."""
 
 from __future__ import annotations
 
@@ -29,9 +29,6 @@ class SignInSettings(ProgramSettings):
         "",
         description="What values of that claim give: `ml-admins=admin,ml=developer`. The highest counts; where none is given, "
         "the person's own role does.",
-    )
-    issuer_file: Path | None = Field(
-        None, description="File of the keys that people's tokens are signed with; default: `issuer-keys.json` in the data folder."
     )
 
     @field_validator("oidc_issuer")

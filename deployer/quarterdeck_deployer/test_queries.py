@@ -88,15 +88,20 @@ class Queries:
 
     def put(self, deployment: str, name: str, given: QueryInput, act: Act) -> SavedView:
         """Save a query under a name, in place of what was there. Raises as `one` does; Forbidden ``other-project``."""
-        act.require(self._deployments.current(deployment).project)
+
+        def do() -> SavedView:
+            # The write lock is held: nobody moves it to another project now.
+            act.require(self._deployments.current(deployment).project)
+            return _put(session, deployment, name, given, act)
+
         with self._writing.begin() as session:
-            return once(session, act, SavedView, lambda: _put(session, deployment, name, given, act))
+            return once(session, act, SavedView, do)
 
     def delete(self, deployment: str, name: str, act: Act) -> None:
         """Forget a query. Raises as `put` does."""
-        act.require(self._deployments.current(deployment).project)
 
         def do() -> None:
+            act.require(self._deployments.current(deployment).project)
             session.delete(_row(session, deployment, name))
             audit.write(session, act, Change("test-query", f"deployment/{deployment}", {"query": name}, None))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,7 @@ class Trials:
     def __init__(self, folder: Path, *, allow_code: bool) -> None:
         self._folder, self._allow_code = folder, allow_code
         self._free = threading.BoundedSemaphore(AT_ONCE)
+        self._lock, self._used = threading.Lock(), Counter[str]()
 
     @contextmanager
     def loaded(self, storage: Storage, ref: VersionRef) -> Iterator[OnTrial]:
@@ -53,7 +55,7 @@ class Trials:
             PackageRefused: by name: files, environment, trust, loading.
             StorageError: of the store or of the cache.
         """
-        with self._free:
+        with self._free, self._using(ref.digest):
             folder = fetch_package(storage, ref, self._folder)
             manifest = Manifest.parse((folder / MANIFEST).read_bytes(), ref.digest)
             self._check_trust(manifest, ref)
@@ -63,7 +65,19 @@ class Trials:
                 folder, manifest, allow_code=allowed, seconds=SECONDS, environ=environ, memory_bytes=MEMORY_BYTES
             ) as model:
                 yield OnTrial(manifest, model)
-            forget(self._folder, [ref.digest], CACHE_BYTES)
+            with self._lock:
+                forget(self._folder, +self._used, CACHE_BYTES)
+
+    @contextmanager
+    def _using(self, digest: str) -> Iterator[None]:
+        """Keep a version in the cache, whoever makes room there meanwhile."""
+        with self._lock:
+            self._used[digest] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._used[digest] -= 1
 
     def _check_trust(self, manifest: Manifest, ref: VersionRef) -> None:
         forms.check_trust(manifest, allow_code=ref.trust == "code")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from pydantic import Field
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from quarterdeck.errors import NotFound
 from quarterdeck.plan import Role
@@ -18,9 +18,12 @@ from quarterdeck_deployer.database import Database
 from quarterdeck_deployer.infrastructures.base import Infrastructure, Reading
 from quarterdeck_deployer.listing import Listed, Window, page, sliced, windowed
 from quarterdeck_deployer.models import NodeState, NodeUsage
+from quarterdeck_deployer.threads import to_its_end
 
 SAMPLE_SECONDS = 15
 KEPT_SECONDS = 24 * 3600
+SPELL_SECONDS = 300
+"""What curves show as one point."""
 log = logging.getLogger(__name__)
 
 
@@ -30,6 +33,16 @@ class UsagePoint(Frozen):
     at: datetime
     rss_bytes: int = Field(description="Memory of its processes, models among them.")
     cpu_cores: float | None = Field(description="Processors kept busy since the sample before; None: its first one.")
+
+
+class RoleUsage(Frozen):
+    """What all nodes of one role used together, on average over five minutes."""
+
+    at: datetime = Field(description="When the five minutes began.")
+    role: Role
+    nodes: int = Field(description="So many of them were heard of.")
+    rss_bytes: int
+    cpu_cores: float | None = Field(description="None: nobody knows yet.")
 
 
 class NodeView(Frozen):
@@ -72,7 +85,7 @@ class Usage:
         while True:
             await asyncio.sleep(SAMPLE_SECONDS)
             try:
-                await asyncio.to_thread(self.sample)
+                await to_its_end(self.sample)
             except Exception:
                 # A gap in a curve is no reason to end anything.
                 log.exception("nodes' usage could not be kept; trying again in %s s", SAMPLE_SECONDS)
@@ -136,6 +149,25 @@ class Usage:
         return page(rows, window, lambda row: (row.at,)).of(
             lambda row: UsagePoint(at=datetime.fromtimestamp(row.at, UTC), rss_bytes=row.rss_bytes, cpu_cores=row.cpu_cores)
         )
+
+    def roles(self, infrastructure: str, node: str = "") -> list[RoleUsage]:
+        """What the roles of an infrastructure, or one node of it, used in the last day, the oldest first."""
+        spell = (NodeUsage.at - NodeUsage.at % SPELL_SECONDS).label("spell")
+        averages = func.avg(NodeUsage.rss_bytes).label("rss"), func.avg(NodeUsage.cpu_cores).label("cpu")
+        each = select(NodeUsage.role, spell, *averages)
+        each = each.where(NodeUsage.infrastructure == infrastructure, NodeUsage.at >= int(self._clock()) - KEPT_SECONDS)
+        if node:
+            each = each.where(NodeUsage.node == node)
+        # A node's average first, then the sum of the nodes: whoever lived for half of it counts whole, and only once.
+        one = each.group_by(NodeUsage.node, NodeUsage.role, spell).subquery()
+        query = select(one.c.spell, one.c.role, func.count(), func.sum(one.c.rss), func.sum(one.c.cpu))
+        query = query.group_by(one.c.spell, one.c.role).order_by(one.c.spell, one.c.role)
+        with self._sessions() as session:
+            rows = session.execute(query).all()
+        return [
+            RoleUsage(at=datetime.fromtimestamp(at, UTC), role=role, nodes=nodes, rss_bytes=round(rss), cpu_cores=cpu)
+            for at, role, nodes, rss, cpu in rows
+        ]
 
     def _busy(self, reading: Reading, now: float) -> float | None:
         """Processors kept busy since the last sample of the same boot."""

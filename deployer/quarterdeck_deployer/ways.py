@@ -8,7 +8,6 @@ from typing import NamedTuple
 from sqlalchemy import select
 
 from quarterdeck.errors import NotFound
-from quarterdeck.schema import Schema
 from quarterdeck.storage import Storage
 from quarterdeck_deployer import test_queries
 from quarterdeck_deployer.database import Database
@@ -50,24 +49,14 @@ class Ways:
             queries = test_queries.of(session, promotion.target) or test_queries.of(session, promotion.source)
         subject = Subject(
             ref=promotion.main,
-            storage=self._storage(promotion.target_stage),
+            storage=self._infrastructures.storage_of(promotion.target_stage),
             traffic=traffic,
             queries=queries,
             keys=keys,
-            schema_of=self.schema_of,
+            schema_of=self._registry.schema,
         )
-        return Way(self._storage(promotion.source_stage), subject, self._spare)
-
-    def schema_of(self, model: str, version: int, digest: str) -> Schema | None:
-        """The schema of a registered version; None where it is not known, or is another one than that."""
-        try:
-            found = self._registry.version(model, version)
-        except NotFound:
-            return None
-        return found.manifest.data_schema if found.digest == digest else None
-
-    def _storage(self, stage: str) -> Storage:
-        return self._infrastructures.storage(self._infrastructures.placed(stage))
+        # Another version than main may be promoted, which the source's stage has never had.
+        return Way(self._infrastructures.storage_with(promotion.source_stage, promotion.main), subject, self._spare)
 
     def _traffic(self, name: str) -> Traffic | None:
         try:

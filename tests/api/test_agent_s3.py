@@ -30,6 +30,6 @@ def test_packages_and_records_travel_over_s3(s3: S3Server, tmp_path: Path) -> No
         spool.close()
         eventually(lambda: agent.get("/health")["shipping"]["last_error"] == "wrong-credentials")
         s3.set_credentials()
-        assert eventually(lambda: agent.ensure(ref).status_code == 200, 60)
-        eventually(lambda: read_main(storage, "flights").num_rows == 1, 60)
+        assert eventually(lambda: agent.ensure(ref).status_code == 200)
+        eventually(lambda: read_main(storage, "flights").num_rows == 1)
         assert agent.spooled() == []

@@ -162,7 +162,7 @@ def test_a_running_agent_takes_over_a_rotated_secret(unset: S3Server, mounted: M
         mounted.right(unset)
         assert agent.ensure(ref).status_code == 200
         assert client.post("/resolve", json=wanted).json() == {"digest": ref.digest}
-        eventually(lambda: agent.spooled() == [], 60)
+        eventually(lambda: agent.spooled() == [])
         mounted.write(secret_access_key="withdrawn" * 4)
         assert client.post("/resolve", json=wanted).json()["code"] == "wrong-credentials"
         mounted.right(unset)

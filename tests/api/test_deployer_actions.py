@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from quarterdeck_deployer.actions import Settler
+from quarterdeck_deployer.audit import Act
 from quarterdeck_deployer.database import utc_now
+from quarterdeck_deployer.deployments import find
+from quarterdeck_deployer.infrastructures.kubernetes_adoption import adopt
 from tests.deployer_world import World, world
 
 pytestmark = pytest.mark.usefixtures("each_database")
@@ -39,13 +43,16 @@ def ended(here: World, ident: str) -> dict[str, Any]:
 
 
 def late(here: World, seconds: float) -> Settler:
-    """The same look, so much later."""
-    return Settler(
-        here.deployer.database,
-        here.deployer.observe,
-        here.deployer.infrastructures.holders,
-        now=lambda: utc_now() + timedelta(seconds=seconds),
-    )
+    """The same look by a process that has run for so long."""
+    ticks = iter([0.0])
+    return settling(here, seconds, lambda: next(ticks, seconds))
+
+
+def settling(here: World, seconds: float, ticks: Callable[[], float] = monotonic) -> Settler:
+    """What looks after actions, so many seconds from now."""
+    deployer = here.deployer
+    later = timedelta(seconds=seconds)
+    return Settler(deployer.database, deployer.observe, deployer.infrastructures.holders, lambda: utc_now() + later, ticks)
 
 
 def test_an_action_is_accepted_and_then_applied(here: World) -> None:
@@ -66,7 +73,7 @@ def test_an_answer_that_waited_tells_the_end(here: World) -> None:
     here.settled()
     answer = here.ok(here.http.post("/api/deployments/late/stop", json={}))
     here.settled()
-    again = here.ok(here.http.post("/api/deployments/late/stop", params={"wait": 5}, json={}))
+    again = here.ok(here.http.post("/api/deployments/late/stop", params={"wait": 60}, json={}))
     assert (again["action"], again["changed"], again["applied"], again["state"]) == (answer["action"], False, True, "applied")
 
 
@@ -116,6 +123,27 @@ def test_what_is_never_seen_fails_when_its_time_is_over(here: World) -> None:
     late(here, 70).settle()
     found = action(here, "late-1")
     assert (found["state"], found["reason"]) == ("failed", "It was not seen within 60 s: no live main node has reported")
+
+
+def test_time_without_a_process_does_not_count(here: World) -> None:
+    """After an hour's outage nodes have not spoken yet when the first look comes: that is no failure of theirs."""
+    here.put(progress_seconds=60)
+    settling(here, 3_600).settle()
+    assert action(here, "late-1")["state"] == "accepted"
+    assert ended(here, "late-1")["state"] == "applied"
+
+
+def test_what_was_adopted_is_an_action_too(here: World) -> None:
+    """Whoever asks next for what is so already is answered with it."""
+    here.put()
+    with here.deployer.writing.begin() as session:
+        current = find(session, "late")
+        assert current is not None
+        adopt(session, "late", current, current.content, Act(who="kubectl"), above=5)
+    answer = here.ok(here.http.delete("/api/deployments/late/challenger"))
+    assert (answer["action"], answer["changed"]) == ("late-6", False)
+    found = ended(here, "late-6")
+    assert (found["verb"], found["who"], found["state"]) == ("adopt", "kubectl", "applied")
 
 
 def test_an_end_is_written_once(here: World) -> None:

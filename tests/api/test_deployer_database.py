@@ -12,7 +12,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, event, func, inspect, select, text
+from sqlalchemy import Engine, event, func, inspect, make_url, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from quarterdeck.errors import Conflict
@@ -69,8 +69,10 @@ def test_database_of_a_newer_program_is_refused(database: Database) -> None:
     assert "9999" in caught.value.detail
 
 
-def test_of_several_programs_that_start_at_once_one_migrates(tmp_path: Path) -> None:
+def test_of_several_programs_that_start_at_once_one_migrates(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Every table is created once; the others wait for it, and find everything done."""
+    on_postgresql = request.getfixturevalue("each_database") == "postgresql"
+    empty = make_url(request.getfixturevalue("postgres").database()) if on_postgresql else tmp_path / "empty.db"
     created: list[str] = []
     failures: list[BaseException] = []
 
@@ -80,12 +82,12 @@ def test_of_several_programs_that_start_at_once_one_migrates(tmp_path: Path) -> 
 
     def start() -> None:
         try:
-            with closing(deployer_world.database(tmp_path)) as found:
+            with closing(Database(empty)) as found:
                 found.migrate()
         except BaseException as error:
             failures.append(error)
 
-    deployer_world.database(tmp_path).close()
+    Database(empty).close()
     threads = [threading.Thread(target=start) for _ in range(4)]
     event.listen(Engine, "before_cursor_execute", note)
     try:
@@ -141,13 +143,13 @@ def test_what_a_writing_transaction_has_read_does_not_change_before_it_commits(d
         assert session.scalar(select(func.count()).select_from(Model)) == 0
         thread = threading.Thread(target=second)
         thread.start()
-        begun.wait(10)
-        eventually(lambda: _waiting(database), 10)
+        begun.wait(60)
+        eventually(lambda: _waiting(database))
         session.add(add("one"))
         session.flush()
         assert session.scalar(select(func.count()).select_from(Model)) == 1
         order.append("first commits")
-    thread.join(10)
+    thread.join(60)
     assert order == ["first commits", "second reads 1"]
 
 
@@ -219,7 +221,7 @@ def test_node_that_is_ahead_gets_a_higher_number(tmp_path: Path) -> None:
 
 def test_busy_database_is_503_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another program holds the write lock, actions answer 503 with Retry-After and reads go on."""
-    monkeypatch.setattr(database_module, "_WRITER_SECONDS", 0.2)
+    monkeypatch.setattr(database_module, "_WRITER_SECONDS", 1.0)
     with world(tmp_path) as here, closing(deployer_world.database(tmp_path)) as other:
         here.register(1)
         with other.writing() as lock:

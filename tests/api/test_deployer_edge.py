@@ -221,5 +221,5 @@ def test_application_starts_without_a_first_request(tmp_path: Path) -> None:
     """Building the application touches the data folder only."""
     settings = Settings(data=tmp_path, store=f"memory://{tmp_path}")
     create_app(Deployer(settings, TOKENS, open_storage(settings.store_url)))
-    made = {"deployer.db", "deployer.db-wal", "deployer.db-shm", "issuer-keys.json"}
+    made = {"deployer.db", "deployer.db-wal", "deployer.db-shm"}
     assert {path.name for path in tmp_path.iterdir()} <= made

@@ -15,7 +15,8 @@ from quarterdeck_deployer.database import utc_now
 from quarterdeck_deployer.models import StoredAnswer
 from tests.deployer_world import World, manifest, publish, world
 
-pytestmark = pytest.mark.usefixtures("each_database")
+on_each_database = pytest.mark.usefixtures("each_database")
+"""What is kept under a key is the same few rows whatever the request is: one request of a kind shows it for both."""
 MAIN = {"main": {"model": "flights", "version": 1}}
 BETTER = {"main": {"model": "flights", "version": 2}, "challenger": {"model": "flights", "version": 1}}
 
@@ -92,11 +93,13 @@ def test_a_deletion_under_one_key_is_done_once(here: World, path: str, body: Any
     assert here.http.get("/api/audit").json() == trail
 
 
+@on_each_database
 def test_a_swap_under_two_keys_is_done_twice(here: World) -> None:
     """A new key is a new wish."""
     assert [send(here, "POST", "/api/deployments/late/swap", None, key).json()["revision"] for key in ("one", "two")] == [3, 4]
 
 
+@on_each_database
 def test_a_repeated_answer_stands_when_the_world_has_moved_on(here: World) -> None:
     """The caller learns what became of their own request, not of somebody else's."""
     first = send(here, "POST", "/api/deployments/late/swap", None).json()
@@ -104,6 +107,10 @@ def test_a_repeated_answer_stands_when_the_world_has_moved_on(here: World) -> No
     again = send(here, "POST", "/api/deployments/late/swap", None).json()
     assert (again["action"], again["revision"], again["changed"]) == (first["action"], 3, True)
     assert here.get()["wish"]["number"] == 4
+    asked = "/api/deployments/late/test-queries/one"
+    saved = send(here, "PUT", asked, {"rows": [{"hour": 1.0}]}, "query")
+    here.ok(here.http.delete("/api/deployments/late"))
+    assert send(here, "PUT", asked, {"rows": [{"hour": 1.0}]}, "query").json() == saved.json()
 
 
 OTHERS: list[tuple[str, str, Any, dict[str, str]]] = [
@@ -111,6 +118,7 @@ OTHERS: list[tuple[str, str, Any, dict[str, str]]] = [
     ("POST", "/api/deployments/late/stop", {}, {}),
     ("POST", "/api/deployments/other/swap", {}, {}),
     ("DELETE", "/api/deployments/late", None, {}),
+    ("DELETE", "/api/models/flights/versions/2", None, {}),
     ("POST", "/api/deployments/late/swap", {}, {"if-match": '"3"'}),
 ]
 
@@ -124,12 +132,14 @@ def test_a_key_means_one_request(here: World, method: str, path: str, body: Any,
     assert here.get()["wish"]["number"] == 3
 
 
+@on_each_database
 def test_how_long_one_waits_is_no_part_of_the_request(here: World) -> None:
     """Asking again with more patience is the same wish."""
     first = send(here, "POST", "/api/deployments/late/swap", {})
     assert send(here, "POST", "/api/deployments/late/swap?wait=0.1", {}).json()["action"] == first.json()["action"]
 
 
+@on_each_database
 def test_a_refused_request_leaves_its_key_free(here: World) -> None:
     """Nothing was done, so the same request may be right later."""
     body = {"version": 3, "digest": manifest(salt=3).digest}
@@ -139,6 +149,7 @@ def test_a_refused_request_leaves_its_key_free(here: World) -> None:
     assert send(here, "PUT", "/api/models/flights/active", {"version": 3}).status_code == 200
 
 
+@on_each_database
 def test_a_secret_is_answered_once(here: World) -> None:
     """The repeated answer is the same key without its secret, and says why."""
     first = send(here, "POST", "/api/keys", {"name": "booking"})
@@ -153,6 +164,7 @@ def test_a_secret_is_answered_once(here: World) -> None:
         assert first.json()["secret"] not in str([row.answer for row in session.query(StoredAnswer)])
 
 
+@on_each_database
 def test_a_key_is_forgotten_after_a_day(here: World) -> None:
     """The same key then is a new request, and old answers hold no place."""
     send(here, "POST", "/api/deployments/late/swap", None, "old")
@@ -164,6 +176,7 @@ def test_a_key_is_forgotten_after_a_day(here: World) -> None:
         assert [row.key for row in session.query(StoredAnswer)] == ["old"]
 
 
+@on_each_database
 def test_keys_are_each_callers_own(here: World) -> None:
     """Somebody else's answer is nobody's business."""
     send(here, "POST", "/api/deployments/late/swap", None)
@@ -180,6 +193,24 @@ def test_a_key_that_is_none_is_refused(here: World, key: str) -> None:
     assert here.get()["wish"]["number"] == 2
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/api/stages/other", {}),
+        ("PATCH", "/api/models/flights", {"notes": "new"}),
+        ("PUT", "/api/deployments/late/test-queries/one", {"rows": [{"hour": 1.0}]}),
+        ("POST", "/api/keys", {"name": "k"}),
+    ],
+)
+def test_if_match_is_refused_where_there_are_no_revisions(here: World, method: str, path: str, body: Any) -> None:
+    """Nobody is told that a condition held which nothing has looked at."""
+    trail = here.http.get("/api/audit").json()
+    answer = here.http.request(method, path, json=body, headers={"if-match": '"2"'})
+    assert (answer.status_code, "If-Match" in answer.json()["detail"]) == (422, True)
+    assert here.http.get("/api/audit").json() == trail
+
+
+@on_each_database
 def test_etag_and_if_match_meet(here: World) -> None:
     """What GET gives is what a change takes; one that is too old is told the newest."""
     tag = here.http.get("/api/deployments/late").headers["etag"]

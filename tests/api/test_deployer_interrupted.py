@@ -24,7 +24,7 @@ from quarterdeck_deployer.reconciler import Decide, Reconciler, _Overtaken
 from quarterdeck_deployer.registry_views import VersionInput
 from quarterdeck_deployer.revisions import DeploymentInput, RollbackInput, SwapInput
 from quarterdeck_deployer.settings import Settings
-from tests.deployer_world import TOKENS, manifest, publish
+from tests.deployer_world import TOKENS, laid_out, manifest, publish
 
 ME = Act(who="ana", why="because")
 MOST = 40
@@ -72,7 +72,7 @@ def deployer(tmp_path: Path) -> Iterator[Deployer]:
 
 def opened(folder: Path) -> Deployer:
     """The same folder again is a restart."""
-    settings = Settings(data=folder, store=f"memory://{folder}")
+    settings = laid_out(Settings(data=folder, store=f"memory://{folder}"))
     return Deployer(settings, TOKENS, open_storage(settings.store_url))
 
 

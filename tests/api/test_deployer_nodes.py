@@ -145,7 +145,7 @@ def test_nodes_join_static_infrastructures_only(here: World) -> None:
 def test_a_token_opens_its_own_nodes_plan_and_report_only(here: World) -> None:
     """Not another joined node's, not those beside the deployer, not the API; and theirs does not open a joined node's."""
     own, other = joined(here, "own"), joined(here, "other")
-    plan = Plan.model_validate_json(as_node(here, own["token"], "GET", "/plans/own?wait=10").content)
+    plan = Plan.model_validate_json(as_node(here, own["token"], "GET", "/plans/own?wait=60").content)
     assert (plan.node, plan.store, plan.deployments) == ("own", own["store"], [])
     assert as_node(here, own["token"], "POST", "/nodes/own/report", json=report("own")).status_code == 204
     for method, path in (("GET", "/plans/other"), ("GET", "/plans/main"), ("POST", "/nodes/other/report")):
@@ -155,23 +155,23 @@ def test_a_token_opens_its_own_nodes_plan_and_report_only(here: World) -> None:
     assert as_node(here, own["token"], "GET", "/api/nodes").status_code == 401
     assert as_node(here, NODE, "GET", "/plans/own").status_code == 403
     assert httpx.get(f"{here.http.base_url}/plans/own", trust_env=False).status_code == 401
-    assert as_node(here, other["token"], "GET", "/plans/other?wait=10").status_code == 200
+    assert as_node(here, other["token"], "GET", "/plans/other?wait=60").status_code == 200
 
 
 def test_a_revoked_node_hears_that_it_was(here: World) -> None:
     """A poll that waits ends at once, and from then on its token opens nothing; its name may be taken by a node that joins."""
     node = joined(here, "leaving")
-    first = Plan.model_validate_json(as_node(here, node["token"], "GET", "/plans/leaving?wait=10").content)
+    first = Plan.model_validate_json(as_node(here, node["token"], "GET", "/plans/leaving?wait=60").content)
     assert here.http.delete("/api/nodes/leaving").json()["node"] == "leaving"
     assert here.http.delete("/api/nodes/leaving").status_code == 200
-    for method, path in (("GET", f"/plans/leaving?after={first.sequence}&wait=30"), ("POST", "/nodes/leaving/report")):
+    for method, path in (("GET", f"/plans/leaving?after={first.sequence}&wait=60"), ("POST", "/nodes/leaving/report")):
         sent = {"json": report("leaving")} if method == "POST" else {}
         answer = as_node(here, node["token"], method, path, **sent)
         assert (answer.status_code, answer.json()["code"]) == (401, "node-revoked")
     shown = here.http.get("/api/nodes/leaving").json()
     assert (shown["live"], shown["revoked"] is not None) == (False, True)
     again = joined(here, "leaving")
-    plan = Plan.model_validate_json(as_node(here, again["token"], "GET", "/plans/leaving?wait=10").content)
+    plan = Plan.model_validate_json(as_node(here, again["token"], "GET", "/plans/leaving?wait=60").content)
     assert plan.node == "leaving"
     assert as_node(here, node["token"], "GET", "/plans/leaving").json()["code"] == "unauthenticated"
 
@@ -239,8 +239,8 @@ def test_deployments_are_told_to_the_nodes_of_their_stage(here: World) -> None:
         body = {"main": {"model": "flights", "version": 1}, "stage": stage}
         assert here.http.put(f"/api/deployments/{name}", json=body).status_code in (200, 201)
     node = joined(here, "planned")
-    plan = Plan.model_validate_json(as_node(here, node["token"], "GET", "/plans/planned?wait=10").content)
+    plan = Plan.model_validate_json(as_node(here, node["token"], "GET", "/plans/planned?wait=60").content)
     assert [one.name for one in plan.deployments] == ["there"]
-    local = Plan.model_validate_json(as_node(here, NODE, "GET", "/plans/main?wait=10").content)
+    local = Plan.model_validate_json(as_node(here, NODE, "GET", "/plans/main?wait=60").content)
     assert [one.name for one in local.deployments] == ["beside"]
     assert here.http.get("/api/deployments/there").json()["urls"]["predict"].startswith(ADDRESS)

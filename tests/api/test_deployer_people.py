@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,8 +15,11 @@ import pytest
 from sqlalchemy import update
 
 from quarterdeck_deployer.access import ROLES, access_of
+from quarterdeck_deployer.issuing import Issuer
 from quarterdeck_deployer.models import LoginSession
+from quarterdeck_deployer.people import Identity
 from quarterdeck_deployer.sessions import COOKIE, FORM_FIELD, IDLE
+from tests import deployer_world
 from tests.api.test_deployer_edge import bearer, filled, routes
 from tests.deployer_world import ADMIN, NODE, World, world
 
@@ -144,8 +149,6 @@ def test_tokens_are_short_lived_and_make_no_tokens(here: World, anybody: httpx.C
     answer = anybody.post("/api/token", json={"person": ident(here, "admin")}, headers={"x-any": here_token})
     assert answer.json()["code"] == "role-missing"
     assert anybody.post("/api/token", json={}).status_code == 201
-    issuer = here.deployer.settings.issuer_place
-    assert os.stat(issuer).st_mode & 0o777 == 0o600
     shown = anybody.get("/.well-known/jwks.json").json()["keys"]
     assert all("d" not in key for key in shown)
 
@@ -159,13 +162,31 @@ def test_rotation_ends_the_tokens_of_two_keys_ago(here: World, anybody: httpx.Cl
     assert anybody.get("/api/models", headers=token_of(here, "viewer")).status_code == 200
 
 
+def test_deployers_of_one_database_sign_with_the_same_keys(here: World) -> None:
+    """Restarted or two at once, before and after a rotation by either; with another admin token nothing signed before counts."""
+    with closing(deployer_world.database(here.deployer.settings.data)) as database:
+        other, stranger = (Issuer(database, secret, here.deployer.settings.name) for secret in (ADMIN, "s" * 43))
+        assert other.public() == here.deployer.issuer.public()
+        made = here.ok(here.http.post("/api/token", json={}))["token"]
+        assert (other.subject(made), stranger.subject(made)) == ("admin", None)
+        with database.writing.begin() as session:
+            shown = other.rotate(session)
+        assert here.http.get("/.well-known/jwks.json").json()["keys"] == [dict(key) for key in shown.keys]
+        here.until(lambda: here.main.plan is not None and here.main.plan.issuers == [shown])
+        assert {other.subject(here.ok(here.http.post("/api/token", json={}))["token"]), other.subject(made)} == {"admin"}
+
+
 def test_a_token_of_another_instance_is_nothing(here: World, anybody: httpx.Client, tmp_path: Any) -> None:
     """Its key is not ours, whatever it says about itself."""
     with world(tmp_path) as other:
         made = other.ok(other.http.post("/api/token", json={}))["token"]
         assert anybody.get("/api/models", headers=bearer(made)).status_code == 401
     head, _, tail = made.partition(".")
-    assert anybody.get("/api/models", headers=bearer(f"{head}.{tail[:-4]}AAAA")).status_code == 401
+    # Of our key by its name, with something that no library expects.
+    named = {"alg": "Ed25519", "kid": here.http.get("/.well-known/jwks.json").json()["keys"][0]["kid"], "crit": 1}
+    odd = urlsafe_b64encode(json.dumps(named).encode()).decode().rstrip("=")
+    for token in (f"{head}.{tail[:-4]}AAAA", f"{odd}.{tail}"):
+        assert anybody.get("/api/models", headers=bearer(token)).status_code == 401
 
 
 def test_forms_need_the_session_s_own_token(here: World, anybody: httpx.Client) -> None:
@@ -247,6 +268,25 @@ def test_people_are_told_apart_by_address(here: World) -> None:
     assert http.get("/api/people", headers={"authorization": f"Bearer {ADMIN}"}, params={"limit": 2}).links["next"]
 
 
+def test_a_role_that_the_provider_gives_stands_in_the_audit_trail(here: World) -> None:
+    """Once for each change; a sign-in that changes nothing leaves no trace."""
+    for role in (None, "approver", "approver", None):
+        person = here.deployer.people.signed_in(Identity("issuer subject", "Ada", "ada@example.org", role))
+    entries = here.http.get("/api/audit", params={"object": f"person/{person.id}"}).json()
+    assert [(one["verb"], one["who"], one["after"]["role"]) for one in entries] == [
+        ("change", "ada@example.org", "approver"),
+        ("create", "ada@example.org", "viewer"),
+    ]
+    assert person.role == "approver"
+    # Everybody may read the trail: an address stands there only as that of somebody who has done something.
+    mute = here.ok(here.http.post("/api/people", json={"name": "Mute Swan", "email": "mute@example.org"}))
+    here.ok(here.http.patch(f"/api/people/{mute['id']}", json={"name": "Whooper Swan"}))
+    assert here.http.delete(f"/api/people/{mute['id']}").status_code == 204
+    trail = here.http.get("/api/audit").text
+    assert not [word for word in ("Swan", "mute@") if word in trail]
+    assert trail.count(f"person/{mute['id']}") == 3
+
+
 def test_nodes_tell_when_keys_were_used(here: World) -> None:
     """What they report is kept: the newest moment, none from the future, and nothing about keys that are none."""
     made = here.ok(here.http.post("/api/keys", json={"name": "used", "project": "ours", "rate": 0.5}))
@@ -285,6 +325,8 @@ def test_a_key_is_rotated_once(here: World) -> None:
     assert http.post(f"/api/keys/{new['id']}/rotate", json={}).json()["code"] == "key-ended"
     again = here.ok(http.post(f"/api/keys/{old['id']}/rotate", json={}))
     assert again["replaces"] == old["id"]
+    # The first rotation has ended the old key sooner; what is made in its place again is not cut short by that.
+    assert datetime.fromisoformat(again["expires"]) - datetime.fromisoformat(again["created"]) == lives[0]
     verbs = [one["verb"] for one in http.get("/api/audit", params={"object": f"key/{old['id']}"}).json()]
     assert verbs == ["rotate", "rotate", "create"]
 

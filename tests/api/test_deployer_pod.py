@@ -41,7 +41,7 @@ def test_it_answers_to_the_names_that_it_was_told(tmp_path: Path, store: s3.S3Se
     prepare(tmp_path / "data")
     process = start(tmp_path / "data", port, HOST="0.0.0.0", URLS=SERVICE, **mounted(store, tmp_path))
     try:
-        eventually(lambda: healthy(port), 60)
+        eventually(lambda: healthy(port))
         named = {"host": "quarterdeck-deployer.models.svc:8400", "authorization": f"Bearer {ADMIN}"}
         url = f"http://127.0.0.1:{port}/api/instance"
         with httpx.Client(trust_env=False) as client:
@@ -49,7 +49,7 @@ def test_it_answers_to_the_names_that_it_was_told(tmp_path: Path, store: s3.S3Se
             assert client.get(url, headers={**named, "host": "rebound.example:8400"}).json()["code"] == "host-not-allowed"
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_store_without_its_secret_is_named_at_the_start(tmp_path: Path, store: s3.S3Server) -> None:

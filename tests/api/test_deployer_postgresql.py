@@ -89,8 +89,11 @@ def test_a_server_that_restarts_costs_503_and_nothing_else(tmp_path: Path, postg
         here.settled()
         plan = here.main.plan
         assert plan is not None
+        # Whom a token is of is asked before anything else.
+        token = here.ok(here.http.post("/api/token", json={}))["token"]
         postgres.stop()
-        for answer in (here.http.get("/api/models"), here.http.put("/api/deployments/other", json=_wish(1))):
+        by_token = here.http.get("/api/models", headers={"authorization": f"Bearer {token}"})
+        for answer in (here.http.get("/api/models"), here.http.put("/api/deployments/other", json=_wish(1)), by_token):
             assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "database-busy", "1")
             assert postgres.password not in answer.text
         postgres.start()
@@ -115,7 +118,7 @@ def test_what_was_acknowledged_survives_restarts_in_the_middle(
         try:
             for _ in range(3):
                 reached = len(acknowledged) + 3
-                eventually(partial(_as_many, acknowledged, reached), 60)
+                eventually(partial(_as_many, acknowledged, reached))
                 postgres.restart(how)
         finally:
             stop.set()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.campaigns.deployer_kills import campaign
+from tests.campaigns.forked_deployer import ForkedDeployer
 from tests.deployer_process import DeployerProcess, healthy, prepare, start
 from tests.deployer_world import NODE
 from tests.support import eventually, free_port
@@ -73,18 +73,13 @@ def test_ends_at_once_although_nodes_wait(tmp_path: Path) -> None:
     prepare(tmp_path)
     deployer = DeployerProcess(tmp_path)
     deployer.up()
-    answers: list[int] = []
-
-    def poll() -> None:
-        headers = {"authorization": f"Bearer {NODE}"}
-        answers.append(httpx.get(f"{deployer.url}/plans/main?after=1000&wait=60", headers=headers, timeout=90).status_code)
-
-    waiting = threading.Thread(target=poll)
-    waiting.start()
-    eventually(lambda: httpx.get(f"{deployer.url}/metrics").text.count("plan_sequence{"))
+    waiting = http.client.HTTPConnection("127.0.0.1", deployer.port, timeout=90)
+    waiting.request("GET", "/plans/main?after=1000&wait=60", headers={"authorization": f"Bearer {NODE}"})
+    # Who came later has been answered: by then the poll is waited for.
+    assert healthy(deployer.port)
     assert deployer.stop() == 0
-    waiting.join(20)
-    assert answers in ([204], [])
+    assert waiting.getresponse().status == 204
+    waiting.close()
 
 
 def test_end_of_the_lifeline_ends_it(tmp_path: Path) -> None:
@@ -100,15 +95,14 @@ def test_end_of_the_lifeline_ends_it(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     )
     os.close(reading)
-    eventually(lambda: healthy(int(environ["QUARTERDECK_PORT"])), 60)
+    eventually(lambda: healthy(int(environ["QUARTERDECK_PORT"])))
     os.close(writing)
-    assert process.wait(20) != 0
+    assert process.wait(60) != 0
 
 
-@pytest.mark.timeout(600)
 def test_kill_at_random_moments_loses_no_acknowledged_action(tmp_path: Path) -> None:
     """Ten kills: every answered action is there and has ended, none was done twice, numbers are gapless, nodes converge."""
-    outcome = campaign(tmp_path, kills=10, seed=20261121)
+    outcome = campaign(tmp_path, ForkedDeployer(tmp_path), kills=10, seed=20261121)
     assert (outcome.lost, outcome.twice, outcome.gaps, outcome.audit_whole, outcome.converged) == (0, 0, 0, True, True)
     assert sum(outcome.ended.values()) == outcome.revisions
     assert outcome.acknowledged > 10

@@ -242,7 +242,7 @@ def test_wait_answers_when_nodes_do_it(here: World) -> None:
     assert not answer["applied"]
     assert answer["note"]
     here.settled()
-    assert here.http.post("/api/deployments/late/stop?wait=5").json()["applied"]
+    assert here.http.post("/api/deployments/late/stop?wait=60").json()["applied"]
 
 
 def test_changed_access_reaches_the_plan_without_a_new_answering_revision(here: World) -> None:

@@ -42,7 +42,6 @@ def every(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     return [(method.upper(), path, one) for path, methods in document["paths"].items() for method, one in methods.items()]
 
 
-@pytest.mark.timeout(600)
 def test_no_request_makes_a_server_error(here: World) -> None:
     """A few requests of every operation, the same ones each time; the campaign sends many (tests/campaigns/api_fuzz.py)."""
     statuses = {operation.label: fuzz(here, operation, EXAMPLES) for operation in operations(here)}

@@ -180,6 +180,24 @@ def test_roles_follow_from_a_claim(claims: dict[str, Any], role: str | None) -> 
     assert (found.role, found.email) == (role, "")
 
 
+@pytest.mark.parametrize(
+    ("email", "verified", "counts"),
+    [
+        ("a@b.c", True, True),
+        ("a@b.c", "true", False),
+        ("a@b.c", None, False),
+        ("admin", True, False),
+        ("admin (console)", True, False),
+        ("a@b.c\nadmin", True, False),
+    ],
+)
+def test_only_a_verified_address_tells_who_somebody_is(email: str, verified: object, counts: bool) -> None:
+    """And only one that has the form of an address: nobody comes to be called as the instance's own admin."""
+    settings = Settings(oidc_issuer="https://id.example.org", oidc_client_id="q")
+    told = {"iss": "https://id.example.org", "sub": "1", "email": email, "email_verified": verified}
+    assert Provider(settings, ADMIN)._identity(told).email == (email if counts else "")
+
+
 def test_a_provider_that_is_away_is_said_so(tmp_path: Path) -> None:
     """503 with a hint, and the token still opens the door."""
     listener = socket.create_server(("127.0.0.1", 0))

@@ -185,7 +185,7 @@ def test_what_is_done_wakes_the_nodes(here: World, name: str, act: Callable[[Wor
             f"{here.http.base_url}/plans/{node}",
             params={"after": after, "wait": 50},
             headers={"authorization": f"Bearer {NODE}"},
-            timeout=30,
+            timeout=60,
         )
 
     threads = [threading.Thread(target=poll, args=(node.node, node.sequence)) for node in (here.main, here.challenger)]

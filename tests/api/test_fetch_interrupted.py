@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,7 +65,6 @@ def test_whatever_the_cuts_no_byte_is_read_twice(sizes: list[int], cuts: list[in
         assert list((cache / "partial").iterdir()) == []
 
 
-@pytest.mark.timeout(120)
 def test_death_before_any_call_leaves_the_whole_package_or_none() -> None:
     """All calls, one after the other, in a process of its own: it forks, which a process with threads should not."""
     done = subprocess.run(

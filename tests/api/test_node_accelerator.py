@@ -48,7 +48,7 @@ def ended(node: LocalNode, version: int) -> Any:
         [found] = node.report().deployments
         return next((each for each in found.versions if each.version == version and each.state in ("ready", "failed")), None)
 
-    return eventually(report, 60)
+    return eventually(report)
 
 
 def test_a_node_without_a_gpu_says_what_is_missing_and_serves_on(node: LocalNode) -> None:

@@ -19,7 +19,7 @@ from tests.nodes import deployment, encoding
 from tests.support import PROGRAMS, ROOT, eventually, free_port
 
 NAME, POD = "numbers-main-0123456789", "numbers-main-0123456789-abcde"
-DRAIN_SECONDS = 2.0
+DRAIN_SECONDS = 3.0
 
 
 class Pod:
@@ -30,7 +30,7 @@ class Pod:
         self.folder.mkdir()
         self.mounted.mkdir()
         self.store_url, self.port = str(base / "store"), free_port()
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30, trust_env=False)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, trust_env=False)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._variables = {
             "PATH": os.environ["PATH"],
@@ -112,12 +112,12 @@ def test_a_pod_starts_in_any_order_and_leaves_with_every_record(pod: Pod, order:
     """Without its operator: ready, asked, told to leave; serve drains and ends, then the agent ships the tail."""
     pod.start(order[0])
     if order[0] == "serve":
-        eventually(lambda: pod.status("/live") == 200, 60)
+        eventually(lambda: pod.status("/live") == 200)
         assert pod.status() == 503
     else:
-        eventually((pod.folder / "agent.sock").exists, 60)
+        eventually((pod.folder / "agent.sock").exists)
     pod.start(order[1])
-    eventually(lambda: pod.status() == 200, 60)
+    eventually(lambda: pod.status() == 200)
     answered = pod.ask(20)
 
     pod.running["serve"].send_signal(signal.SIGTERM)
@@ -138,7 +138,7 @@ def test_an_agent_that_is_started_again_is_taken_as_it_is(pod: Pod) -> None:
     """Given a container that died, then serve goes on, loads what is new through the next one, and nothing is lost."""
     pod.start("agent")
     pod.start("serve")
-    eventually(lambda: pod.status() == 200, 60)
+    eventually(lambda: pod.status() == 200)
     pod.running["agent"].kill()
     pod.running["agent"].wait()
     answered = pod.ask(20)
@@ -151,6 +151,6 @@ def test_an_agent_that_is_started_again_is_taken_as_it_is(pod: Pod) -> None:
         answered.add(answer["request_id"])
         return int(answer["version"])
 
-    eventually(lambda: version() == 2, 60)
+    eventually(lambda: version() == 2)
     assert (pod.end("serve"), pod.end("agent")) == (0, 0)
     assert pod.shipped() == answered

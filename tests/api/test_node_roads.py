@@ -272,7 +272,7 @@ def test_requests_beyond_the_bound_are_shed_on_both_roads(tmp_path: Any) -> None
 def test_a_busy_connection_outlives_the_time_that_a_head_may_take(tmp_path: Path) -> None:
     """Also one whose very first head is known from other connections already: it is not awaited any more."""
     wire = Question().wire()
-    with served(tmp_path, default_slots, receive_seconds=0.5) as node:
+    with served(tmp_path, default_slots, receive_seconds=1.0) as node:
         # The first makes the path known, the second its head.
         assert [node.exchange(wire)[0].status for _ in range(2)] == [200, 200]
         assert node.protocol.seen

@@ -10,16 +10,15 @@ from typing import Any
 import httpx
 import pytest
 
-from quarterdeck.copying import check_stored
+from quarterdeck.copying import check_stored, holds
 from quarterdeck.errors import Conflict, Forbidden
-from quarterdeck.plan import VersionRef
 from quarterdeck.storage import open_storage
 from quarterdeck.storage.keys import blob_key, manifest_key
 from quarterdeck_deployer.audit import Act
-from quarterdeck_deployer.promotions import PromotionInput
+from quarterdeck_deployer.promotions import DecisionInput, PromotionInput
 from tests.deployer_process import DeployerProcess, prepare
 from tests.deployer_world import ADMIN
-from tests.promotion_world import MODEL, NAME, ROWS, Breaking, Stages, built, stages
+from tests.promotion_world import MODEL, NAME, ROWS, Breaking, Stages, built, ref, stages
 from tests.s3 import S3Server
 from tests.support import eventually
 
@@ -42,11 +41,6 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stages]:
         found.publish(1)
         found.deploy()
         yield found
-
-
-def ref(version: int) -> VersionRef:
-    """A published version."""
-    return VersionRef(model=MODEL, version=version, digest=built(version).manifest.digest)
 
 
 def test_a_version_goes_from_stage_to_stage_through_their_gates(here: Stages, tmp_path: Path) -> None:
@@ -190,6 +184,50 @@ def test_a_second_person_decides(here: Stages) -> None:
     assert here.world.get(f"{NAME}-staging")["wish"]["why"] == f"for the fair (promotion {found['id']}, approved by eve)"
     with pytest.raises(Conflict, match="waits for nobody"):
         here.as_person("eve", "reject", found["id"])
+    assert said(here) == [("approve-promotion", "eve"), ("ask-promotion", "admin")]
+
+
+def said(here: Stages) -> list[tuple[str, str]]:
+    """What the audit trail tells of promotions, newest first: what was done by whom."""
+    entries = here.world.http.get("/api/audit", params={"object": f"deployment/{NAME}"}).json()
+    return [(one["verb"], one["who"]) for one in entries if one["verb"].endswith("-promotion")]
+
+
+def test_whoever_approves_is_of_the_targets_project(here: Stages) -> None:
+    """It is the target that changes: being of the source's project is not enough."""
+    here.world.ok(here.world.http.post("/api/projects", json={"name": "theirs"}))
+    here.deploy(name="theirs", stage="staging", service=NAME, project="theirs")
+    here.publish(2)
+    here.stage("staging", approval=True, gates=[])
+    found = here.promote("staging", version=2)
+    decide = here.world.deployer.promotions.approve
+    for projects in (frozenset({"default"}), frozenset({"theirs"})):
+        with pytest.raises(Forbidden, match="its project"):
+            decide(found["id"], DecisionInput(), Act(who="eve", projects=projects))
+    assert decide(found["id"], DecisionInput(), Act(who="eve", projects=frozenset({"default", "theirs"}))).state == "done"
+
+
+def test_a_gate_that_the_stage_gets_meanwhile_is_asked(here: Stages) -> None:
+    """While others are asked, and while a person is waited for, who then decides with its finding at hand."""
+    here.stage("staging", gates=[{"gate": "golden"}], approval=True)
+    with here.paused():
+        number = here.world.deployer.promotions.ask(NAME, PromotionInput(to="staging"), Act(who="admin")).id
+        # Next it reads which gates there are, and then waits for a place to load the version.
+        eventually(lambda: here.world.deployer.promotions.one(number).copied)
+        here.stage("staging", gates=[{"gate": "golden"}, {"gate": "schema"}])
+    waiting = eventually(lambda: _waits(here, number))
+    assert [gate["gate"] for gate in waiting["gates"]] == ["golden", "schema"]
+    here.stage("staging", gates=[{"gate": "golden"}, {"gate": "schema"}, {"gate": "scenarios"}])
+    told = here.as_person("eve", "approve", number)
+    assert (told["state"], told["decided_by"]) == ("checking", "")
+    asked = eventually(lambda: _waits(here, number))
+    assert [gate["gate"] for gate in asked["gates"]] == ["golden", "schema", "scenarios"]
+    assert here.as_person("eve", "approve", number)["state"] == "done"
+
+
+def _waits(here: Stages, number: int) -> dict[str, Any]:
+    found: dict[str, Any] = here.world.ok(here.world.http.get(f"/api/promotions/{number}"))
+    return found if found["state"] == "waiting for approval" else {}
 
 
 def test_a_rejected_promotion_changes_nothing(here: Stages) -> None:
@@ -199,6 +237,7 @@ def test_a_rejected_promotion_changes_nothing(here: Stages) -> None:
     told = here.as_person("eve", "reject", found["id"], "not before Christmas")
     assert (told["state"], told["code"]) == ("refused", "rejected")
     assert "not before Christmas" in told["reason"]
+    assert said(here) == [("reject-promotion", "eve"), ("ask-promotion", "admin")]
     assert here.world.http.get(f"/api/deployments/{NAME}-staging").status_code == 404
 
 
@@ -234,7 +273,7 @@ def test_of_fifty_at_once_one_wins_and_the_others_are_told(here: Stages) -> None
         with here.paused(), ThreadPoolExecutor(50) as pool:
             asked = [pool.submit(ask, NAME, one, Act(who=f"p-{place}")) for place, one in enumerate(wanted)]
             numbers = [one.result().id for one in asked]
-        ended = [eventually(lambda number=number: _ended(here, number), 60) for number in numbers]  # type: ignore[misc]
+        ended = [eventually(lambda number=number: _ended(here, number)) for number in numbers]  # type: ignore[misc]
         winners = [one for one in ended if one["state"] == "done"]
         assert [one["revision"] for one in winners] == [revision]
         there = winners[0]["main"]["version"]
@@ -267,7 +306,7 @@ def test_promotions_outlive_a_deployer_that_is_killed(tmp_path: Path) -> None:
     here.up()
     try:
         headers = {"authorization": f"Bearer {ADMIN}"}
-        with httpx.Client(base_url=here.url, headers=headers, timeout=30) as http:
+        with httpx.Client(base_url=here.url, headers=headers, timeout=60) as http:
             assert http.post(f"/api/models/{MODEL}/versions", json={"version": 1, "digest": digest}).status_code == 201
             body = {"main": {"model": MODEL, "version": 1}}
             assert http.put(f"/api/deployments/{NAME}", json=body).status_code == 201
@@ -278,7 +317,7 @@ def test_promotions_outlive_a_deployer_that_is_killed(tmp_path: Path) -> None:
             here.kill()
             here.up()
             for number, target in enumerate(targets, start=1):
-                ended = eventually(lambda number=number: _of(http, number), 60)  # type: ignore[misc]
+                ended = eventually(lambda number=number: _of(http, number))  # type: ignore[misc]
                 assert (ended["state"], ended["revision"]) == ("done", 1), ended
                 assert [gate["gate"] for gate in ended["gates"]] == ["package", "golden"]
                 assert len(http.get(f"/api/deployments/{target}/revisions").json()) == 1
@@ -347,3 +386,22 @@ def test_versions_go_from_bucket_to_bucket(tmp_path: Path, s3: S3Server) -> None
         arrived = open_storage(buckets["prod"])
         assert check_stored(arrived, ref(1)) == built(1).manifest
         assert arrived.get(manifest_key(MODEL, 1)) == built(1).manifest.canonical()
+
+
+def test_a_deleted_version_goes_from_every_store(here: Stages, tmp_path: Path) -> None:
+    """Its copy, too; what somebody else has under that number, and the files that another version has there, stay."""
+    edge, far = (here.infrastructure(name, str(tmp_path / name), stage) for name, stage in (("edge", "prod"), ("far", "staging")))
+    foreign = built(3).push(far, 2)
+    here.publish(2)
+    here.deploy(2, "prod-late", stage="prod")
+    assert check_stored(edge, ref(2))
+    here.world.ok(here.world.http.delete("/api/deployments/prod-late"))
+    gone = here.world.ok(here.world.http.delete(f"/api/models/{MODEL}/versions/2"))
+    shared = {entry.sha256 for entry in built(1).manifest.files}
+    own = {entry.sha256: entry.size for entry in built(2).manifest.files if entry.sha256 not in shared}
+    assert (gone["removed"], gone["freed_bytes"]) == (sorted(own), 2 * sum(own.values()))
+    assert not [sha256 for sha256 in own if edge.size(blob_key(sha256)) is not None]
+    with pytest.raises(Conflict, match="another"):
+        holds(edge, ref(2))
+    assert check_stored(far, foreign) == built(3).manifest
+    assert check_stored(here.world.deployer.storage, ref(1)) == built(1).manifest

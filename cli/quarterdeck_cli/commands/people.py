@@ -87,6 +87,17 @@ def delete(person: PersonId, output: Output = Format.table) -> None:
     show({"id": person, "deleted": True}, output, [f"person/{person} deleted"])
 
 
+@app.command("end-sessions")
+def end_sessions(person: PersonId, output: Output = Format.table) -> None:
+    """Sign somebody out of every browser; they may sign in again.
+
+    Example: quarterdeck people end-sessions k3v9x0a1b2c3
+    """
+    with connect() as client:
+        found = client.end_sessions(person)
+    show(found, output, [f"person/{person} signed out: {found['sessions']} sessions ended"])
+
+
 @tokens.command()
 def token(
     minutes: Annotated[int, typer.Option("--minutes", min=1, max=1_440, help="How long it is good.")] = 60,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from quarterdeck.client import connect
+from quarterdeck.client import Client, connect
 from quarterdeck.errors import Conflict, PackageRefused, QuarterdeckError
 from quarterdeck_cli.commands.shared import Deployment, Reason, ref
 from quarterdeck_cli.errors import StillRunning
@@ -94,10 +95,7 @@ def approve(number: Number, reason: Reason = "", output: Output = Format.table) 
 
     Example: quarterdeck promotion approve 17 --reason "looked at the changed rows"
     """
-    with connect() as client:
-        found = client.approve(number, reason)
-    show(found, output, _lines(found))
-    _end(found, wait=True)
+    _end(_decided(lambda client: client.approve(number, reason), output), wait=True)
 
 
 @promotion.command()
@@ -106,9 +104,15 @@ def reject(number: Number, reason: Reason = "", output: Output = Format.table) -
 
     Example: quarterdeck promotion reject 17 --reason "not before Christmas"
     """
+    _decided(lambda client: client.reject(number, reason), output)
+
+
+def _decided(decide: Callable[[Client], dict[str, Any]], output: Format) -> dict[str, Any]:
+    """The promotion after a person's word, which is shown."""
     with connect() as client:
-        found = client.reject(number, reason)
+        found = decide(client)
     show(found, output, _lines(found))
+    return found
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from quarterdeck.client import connect
-from quarterdeck.errors import InvalidInput, ModelFailed
-from quarterdeck_cli.commands.shared import Deployment, Reason
+from quarterdeck.errors import ModelFailed
+from quarterdeck_cli.commands.shared import Deployment, Reason, read_object
 from quarterdeck_cli.output import ABSENT, Column, Format, ListFormat, ListOutput, Output, age, show, show_list, spinner, word
 
 app = typer.Typer(help="Save test queries of a deployment, and ask versions all of them side by side.")
@@ -53,7 +52,7 @@ def show_(name: Deployment, query: Query, output: Output = Format.json) -> None:
 def put(
     name: Deployment,
     query: Query,
-    file: Annotated[Path, typer.Option("-f", "--file", help="JSON file with rows and maybe expect; `-` reads stdin.")],
+    file: Annotated[Path, typer.Option("-f", "--file", help="JSON or YAML file with rows and maybe expect; `-` reads stdin.")],
     reason: Reason = "",
     output: Output = Format.table,
 ) -> None:
@@ -61,7 +60,7 @@ def put(
 
     Example: quarterdeck scenario put late-flights december -f december.json
     """
-    body = {**_document(file), **({"why": reason} if reason else {})}
+    body = {**read_object(file, 'Write {"rows": [{…}], "expect": [{"prediction": …}]}.'), **({"why": reason} if reason else {})}
     with connect() as client:
         found = client.put_test_query(name, query, body)
     show(found, output, [f"test-query/{query} of deployment/{name} saved", f"{len(found['rows'])} rows"])
@@ -122,17 +121,3 @@ def _lines(found: dict[str, Any]) -> list[str]:
     total = len(found["queries"])
     passed = zip(found["versions"], found["failed"], strict=True)
     return [*lines, ", ".join(f"v{version} passed {total - failed} of {total}" for version, failed in passed)]
-
-
-def _document(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidInput(
-            f"{file} cannot be read as JSON: {type(error).__name__}.", kind="file", name=file.name, hint="Check the file."
-        ) from error
-    if not isinstance(found, dict):
-        raise InvalidInput(
-            f"{file} holds no object.", kind="file", name=file.name, hint='Write {"rows": [{…}], "expect": [{"prediction": …}]}.'
-        )
-    return found

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from quarterdeck.client import Client, Done, connect
-from quarterdeck.errors import PackageRefused, QuarterdeckError
+from quarterdeck.errors import InvalidInput, PackageRefused, QuarterdeckError
 from quarterdeck_cli.commands.completion import deployment_names, model_names
 from quarterdeck_cli.errors import INTERRUPTED, StillRunning
 from quarterdeck_cli.output import ABSENT, Format, Stopwatch, next_step, note, show, spinner
@@ -30,6 +34,35 @@ def pair(wish: dict[str, Any]) -> str:
     """Main and challenger in a few words."""
     challenger = wish.get("challenger")
     return f"main {ref(wish.get('main'))}" + (f", challenger {ref(challenger)}" if challenger else "")
+
+
+def read_object(file: Path, hint: str) -> dict[str, Any]:
+    """The object in a JSON or YAML file; ``-`` reads stdin.
+
+    Args:
+        file: its path.
+        hint: for whoever wrote something else into it.
+
+    Raises:
+        InvalidInput: it cannot be read, or holds no object.
+    """
+    try:
+        found = _parsed(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InvalidInput(
+            f"{file} cannot be read as JSON or YAML: {type(error).__name__}.", kind="file", name=file.name, hint="Check the file."
+        ) from error
+    if not isinstance(found, dict):
+        raise InvalidInput(f"{file} holds no object.", kind="file", name=file.name, hint=hint)
+    return found
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    # Nearly all JSON is YAML; but numbers such as 1e5 would be words there, so that is tried last.
+    except ValueError:
+        return yaml.safe_load(text)
 
 
 def change(name: str, verb: str, form: Format, timeout: float, act: Callable[[Client, float | None], Done]) -> None:

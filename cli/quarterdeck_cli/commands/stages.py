@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from quarterdeck.client import connect
-from quarterdeck.errors import InvalidInput
-from quarterdeck_cli.commands.shared import Reason
+from quarterdeck_cli.commands.shared import Reason, read_object
 from quarterdeck_cli.output import Column, Format, ListFormat, ListOutput, Output, age, show, show_list
 
 app = typer.Typer(help="Look at stages and their gates, and change them.")
@@ -68,7 +64,7 @@ def put(
 
     Example: quarterdeck stage put prod --gate package --gate golden --gate schema --approval
     """
-    given = _document(file) if file else {}
+    given = read_object(file, "See `quarterdeck stage show NAME -o json`.") if file else {}
     said: dict[str, Any] = {
         "infrastructure": infrastructure or None,
         "gates": [{"gate": gate} for gate in gates] if gates else None,
@@ -107,18 +103,3 @@ def _lines(stage: dict[str, Any]) -> list[str]:
         *(f"gate       {gate}" for gate in gates),
         f"approval   {'by a second person' if stage['approval'] else 'not needed'}",
     ]
-
-
-def _document(file: Path) -> dict[str, Any]:
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        found = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InvalidInput(
-            f"{file} cannot be read as JSON or YAML: {type(error).__name__}.", kind="file", name=file.name, hint="Check the file."
-        ) from error
-    if not isinstance(found, dict):
-        raise InvalidInput(
-            f"{file} holds no object.", kind="file", name=file.name, hint="See `quarterdeck stage show NAME -o json`."
-        )
-    return found

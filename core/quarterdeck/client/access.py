@@ -47,6 +47,10 @@ class Access(Calls):
         """Take somebody away; their sessions end with this."""
         self.call("DELETE", f"/api/people/{part(ident)}")
 
+    def end_sessions(self, ident: str) -> Json:
+        """End all sessions of somebody, in every browser."""
+        return as_object(self.call("DELETE", f"/api/people/{part(ident)}/sessions"))
+
     def create_token(self, minutes: int = 60, person: str | None = None) -> Json:
         """A short-lived token: for the API, and for the deployments that its bearer may ask.
 

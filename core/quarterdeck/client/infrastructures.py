@@ -23,6 +23,10 @@ class Infrastructures(Calls):
         """Resources of a cluster that could not be adopted, each with the reason and the next step."""
         return self.every(f"/api/infrastructures/{part(name)}/strangers")
 
+    def infrastructure_usage(self, name: str, limit: int | None = None) -> list[Json]:
+        """What its nodes used in the last day, by role, in steps of five minutes, the oldest first."""
+        return self.every(f"/api/infrastructures/{part(name)}/usage", limit)
+
     def put_infrastructure(self, name: str, body: Mapping[str, Any]) -> Json:
         """Create an infrastructure, or make it equal to `body`: kind, store, settings."""
         return as_object(self.call("PUT", f"/api/infrastructures/{part(name)}", dict(body)))

@@ -55,22 +55,39 @@ class Author:
         return Act(who=caller.name, why=why, expected=self._expected, once=self._once, projects=caller.projects)
 
 
-async def _author(
-    request: Request,
-    if_match: Annotated[
-        str | None, Header(description='The newest revision as the caller knows it, e.g. "4"; another one is a conflict.')
-    ] = None,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=200,
-            description="A new random text for each new request. The same request with the same key is done once within 24 h, "
-            "and answered again.",
-        ),
-    ] = None,
-) -> Author:
-    once = Once(idempotency_key, await _fingerprint(request, if_match)) if idempotency_key else None
+_Key = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        description="A new random text for each new request. The same request with the same key is done once within 24 h, "
+        "and answered again.",
+    ),
+]
+_Revision = Annotated[
+    str | None,
+    Header(description='The newest revision as the caller knows it, e.g. "4"; another one is a conflict.'),
+]
+
+
+async def _author(request: Request, idempotency_key: _Key = None) -> Author:
+    # Who asks to be refused where something has changed must not be told that it was done without a look.
+    if _revision(request.headers.get("if-match")) is not None:
+        raise InvalidInput(
+            "If-Match is for what has revisions, and that are deployments only.",
+            kind="header",
+            name="If-Match",
+            hint="Leave it out here.",
+        )
+    return await _authored(request, None, idempotency_key)
+
+
+async def _reviser(request: Request, if_match: _Revision = None, idempotency_key: _Key = None) -> Author:
+    return await _authored(request, if_match, idempotency_key)
+
+
+async def _authored(request: Request, if_match: str | None, key: str | None) -> Author:
+    once = Once(key, await _fingerprint(request, if_match)) if key else None
     return Author(request.state.caller, _revision(if_match), once)
 
 
@@ -82,6 +99,8 @@ async def _fingerprint(request: Request, if_match: str | None) -> str:
 
 
 TheAuthor = Annotated[Author, Depends(_author)]
+TheReviser = Annotated[Author, Depends(_reviser)]
+"""The author of a change of something that has revisions, who may name the newest one that they have seen."""
 
 
 async def answer(deployer: Deployer, changed: Changed, wait: float) -> ActionAnswer:

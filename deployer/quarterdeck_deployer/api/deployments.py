@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from quarterdeck.schema import Frozen, Name
-from quarterdeck_deployer.api.common import ActionAnswer, TheAuthor, TheDeployer, Wait, answer
+from quarterdeck_deployer.api.common import ActionAnswer, TheDeployer, TheReviser, Wait, answer
 from quarterdeck_deployer.api.paging import ThePage
 from quarterdeck_deployer.api.problems import ERRORS
 from quarterdeck_deployer.deployer import Deployer
@@ -77,18 +77,21 @@ async def put(
     name: Name,
     body: Annotated[DeploymentInput, Body(examples=[_DEPLOYMENT])],
     response: Response,
-    author: TheAuthor,
+    author: TheReviser,
     deployer: TheDeployer,
     wait: Wait = 0,
 ) -> ActionAnswer:
-    """Create a deployment (201) or make its wish equal to this one (200); an equal wish makes no revision."""
+    """Create a deployment (201) or make its wish equal to this one (200); an equal wish makes no revision.
+
+    In a stage with a store of its own, versions that are not there yet are copied first.
+    """
     changed = await run_in_threadpool(deployer.deployments.put, name, body, author.act(body.why))
     response.status_code = 201 if changed.created else 200
     return await answer(deployer, changed, wait)
 
 
 @router.delete("/{name}")
-async def delete(name: Name, author: TheAuthor, deployer: TheDeployer, wait: Wait = 0, why: Why = "") -> ActionAnswer:
+async def delete(name: Name, author: TheReviser, deployer: TheDeployer, wait: Wait = 0, why: Why = "") -> ActionAnswer:
     """Take a deployment away from all nodes; its history is kept."""
     changed = await run_in_threadpool(deployer.deployments.delete, name, author.act(why))
     return await answer(deployer, changed, wait)
@@ -98,17 +101,17 @@ async def delete(name: Name, author: TheAuthor, deployer: TheDeployer, wait: Wai
 async def set_challenger(
     name: Name,
     body: Annotated[ChallengerInput, Body(examples=[{"version": 2, "why": "trained on autumn"}])],
-    author: TheAuthor,
+    author: TheReviser,
     deployer: TheDeployer,
     wait: Wait = 0,
 ) -> ActionAnswer:
-    """Let a version answer in the background."""
+    """Let a version answer in the background; it is copied first where the stage's store does not have it."""
     changed = await run_in_threadpool(deployer.deployments.set_challenger, name, body, author.act(body.why))
     return await answer(deployer, changed, wait)
 
 
 @router.delete("/{name}/challenger")
-async def clear_challenger(name: Name, author: TheAuthor, deployer: TheDeployer, wait: Wait = 0, why: Why = "") -> ActionAnswer:
+async def clear_challenger(name: Name, author: TheReviser, deployer: TheDeployer, wait: Wait = 0, why: Why = "") -> ActionAnswer:
     """Stop mirroring."""
     changed = await run_in_threadpool(deployer.deployments.clear_challenger, name, author.act(why))
     return await answer(deployer, changed, wait)
@@ -116,7 +119,7 @@ async def clear_challenger(name: Name, author: TheAuthor, deployer: TheDeployer,
 
 @router.post("/{name}/swap")
 async def swap(
-    name: Name, author: TheAuthor, deployer: TheDeployer, body: SwapInput | None = None, wait: Wait = 0
+    name: Name, author: TheReviser, deployer: TheDeployer, body: SwapInput | None = None, wait: Wait = 0
 ) -> ActionAnswer:
     """Exchange main and challenger."""
     wanted = body or SwapInput()
@@ -126,7 +129,7 @@ async def swap(
 
 @router.post("/{name}/rollback")
 async def rollback(
-    name: Name, author: TheAuthor, deployer: TheDeployer, body: RollbackInput | None = None, wait: Wait = 0
+    name: Name, author: TheReviser, deployer: TheDeployer, body: RollbackInput | None = None, wait: Wait = 0
 ) -> ActionAnswer:
     """Restore the pair of an earlier revision as a new one; a second time changes nothing."""
     wanted = body or RollbackInput()
@@ -141,7 +144,9 @@ def revisions(name: Name, deployer: TheDeployer, page: ThePage) -> list[Revision
 
 
 @router.post("/{name}/run")
-async def run(name: Name, author: TheAuthor, deployer: TheDeployer, body: WhyInput | None = None, wait: Wait = 0) -> ActionAnswer:
+async def run(
+    name: Name, author: TheReviser, deployer: TheDeployer, body: WhyInput | None = None, wait: Wait = 0
+) -> ActionAnswer:
     """Let it answer requests."""
     changed = await run_in_threadpool(deployer.deployments.run, name, author.act(body.why if body else ""))
     return await answer(deployer, changed, wait)
@@ -149,7 +154,7 @@ async def run(name: Name, author: TheAuthor, deployer: TheDeployer, body: WhyInp
 
 @router.post("/{name}/stop")
 async def stop(
-    name: Name, author: TheAuthor, deployer: TheDeployer, body: WhyInput | None = None, wait: Wait = 0
+    name: Name, author: TheReviser, deployer: TheDeployer, body: WhyInput | None = None, wait: Wait = 0
 ) -> ActionAnswer:
     """Let it answer no requests; everything else stays."""
     changed = await run_in_threadpool(deployer.deployments.stop, name, author.act(body.why if body else ""))

@@ -80,10 +80,11 @@ _RULES: tuple[tuple[Callable[[str, Json], bool], tuple[str, ...]], ...] = (
 _STORE = ("store-failed", "unreachable", "no-such-bucket", "wrong-credentials", "access-denied", "credentials-missing")
 _PACKAGE = ("digest-mismatch", "manifest-invalid", "file-missing", "files-missing", "conflict", "version-deleted", *_STORE)
 _PAIR = ("schema-mismatch", "trust-required", "accelerator-unsupported", "version-deleted", "manifest-invalid")
+_BROUGHT = ("version-taken", "digest-mismatch", "file-missing", *_STORE)
 _DEPLOYMENT, _MODEL = "/api/deployments/{name}", "/api/models/{model}"
 OWN: dict[str, tuple[str, ...]] = {
-    f"PUT {_DEPLOYMENT}": ("stage-fixed", *_PAIR),
-    f"POST {_DEPLOYMENT}/challenger": _PAIR,
+    f"PUT {_DEPLOYMENT}": ("stage-fixed", *_PAIR, *_BROUGHT),
+    f"POST {_DEPLOYMENT}/challenger": (*_PAIR, *_BROUGHT),
     f"POST {_DEPLOYMENT}/swap": ("no-challenger",),
     f"POST {_DEPLOYMENT}/rollback": ("nothing-to-go-back-to", "version-deleted"),
     f"POST {_DEPLOYMENT}/feedback": _STORE,
@@ -116,7 +117,6 @@ OWN: dict[str, tuple[str, ...]] = {
     "PATCH /api/people/{person}": ("person-exists",),
     "POST /api/projects": ("project-exists",),
     "DELETE /api/projects/{project}": ("project-in-use",),
-    "POST /api/token": ("not-found", "issuer-read-only"),
-    "POST /api/issuer/rotate": ("issuer-read-only",),
+    "POST /api/token": ("not-found",),
 }
 """Codes that a route has beside those of its shape."""

@@ -14,6 +14,7 @@ from quarterdeck_deployer.api.problems import ERRORS
 from quarterdeck_deployer.infrastructures.kubernetes_infrastructure import OnKubernetes
 from quarterdeck_deployer.infrastructures.rows import InfrastructureInput, InfrastructureView
 from quarterdeck_deployer.listing import sliced
+from quarterdeck_deployer.usage import RoleUsage
 
 router = APIRouter(prefix="/api/infrastructures", tags=["infrastructures"], responses=ERRORS)
 _EXAMPLES = [
@@ -48,6 +49,13 @@ def strangers(name: Name, deployer: TheDeployer, page: ThePage) -> list[Stranger
     found = sorted(place.strangers.items()) if isinstance(place, OnKubernetes) else []
     listed = sliced(found, page.window, lambda one: (one[0],))
     return page.answer(listed.of(lambda one: StrangerView(name=one[0], reason=one[1])))
+
+
+@router.get("/{name}/usage")
+def usage(name: Name, deployer: TheDeployer, page: ThePage) -> list[RoleUsage]:
+    """What its nodes used together in the last 24 hours, by role, in steps of five minutes, the oldest first."""
+    found = deployer.usage.roles(deployer.infrastructures.named(name).name)
+    return page.answer(sliced(found, page.window, lambda one: (int(one.at.timestamp()), one.role)))
 
 
 @router.put("/{name}", responses={201: {"description": "It is new."}})

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Query
 
 from quarterdeck_deployer.api.common import TheAuthor, TheDeployer
 from quarterdeck_deployer.api.paging import ThePage
 from quarterdeck_deployer.api.problems import ERRORS
 from quarterdeck_deployer.people import PersonChange, PersonId, PersonInput, PersonView
+from quarterdeck_deployer.sessions import EndedSessions
 
 router = APIRouter(prefix="/api/people", tags=["access"], responses=ERRORS)
 _EXAMPLE = {"name": "Anna Berg", "email": "anna@example.org", "role": "developer", "projects": ["default"]}
 
 
 @router.get("")
-def people(deployer: TheDeployer, page: ThePage) -> list[PersonView]:
+def people(
+    deployer: TheDeployer, page: ThePage, project: Annotated[str, Query(max_length=200, description="Only those in it.")] = ""
+) -> list[PersonView]:
     """All people, by id."""
-    return page.answer(deployer.people.all(page.window))
+    return page.answer(deployer.people.all(page.window, project))
 
 
 @router.get("/{person}")
@@ -48,3 +51,9 @@ def change(
 def delete(person: PersonId, author: TheAuthor, deployer: TheDeployer) -> None:
     """Take somebody away; their sessions end with this."""
     deployer.people.delete(person, author.act())
+
+
+@router.delete("/{person}/sessions")
+def end_sessions(person: PersonId, author: TheAuthor, deployer: TheDeployer) -> EndedSessions:
+    """End all sessions of somebody, in every browser; tokens that they hold go on until they expire."""
+    return deployer.logins.end(person, author.act())

@@ -7,12 +7,11 @@ from datetime import datetime
 from fastapi import APIRouter
 from pydantic import Field
 
-from quarterdeck.errors import NotFound
-from quarterdeck.schema import Frozen, Name, Schema, Task
+from quarterdeck.schema import Frozen, Name, Task
 from quarterdeck_deployer.api.common import TheDeployer
 from quarterdeck_deployer.api.predictions import TheIndex
 from quarterdeck_deployer.api.problems import ERRORS
-from quarterdeck_deployer.performance import PairScores, Performance, RoleScores, SchemaOf, measure
+from quarterdeck_deployer.performance import PairScores, Performance, RoleScores, measure
 from quarterdeck_deployer.predictions import PredictionIndex
 from quarterdeck_deployer.registry import Registry
 
@@ -32,24 +31,10 @@ class PerformanceView(Frozen):
     others: list[PairScores]
 
 
-def schemas(registry: Registry) -> SchemaOf:
-    """Schemas of registered versions."""
-
-    def schema_of(model: str, version: int, digest: str) -> Schema | None:
-        # Records may outlive a registry that was set up anew, where the same number can be another package.
-        try:
-            found = registry.version(model, version)
-        except NotFound:
-            return None
-        return found.manifest.data_schema if found.digest == digest else None
-
-    return schema_of
-
-
 def performance_of(registry: Registry, index: PredictionIndex, name: str) -> Performance:
     """Measure one deployment; blocks on the store. Raises `StorageError` where that cannot be read."""
     with index.current(name) as connection:
-        return measure(connection, name, schemas(registry))
+        return measure(connection, name, registry.schema)
 
 
 @router.get("/{name}/performance")

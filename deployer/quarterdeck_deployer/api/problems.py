@@ -20,8 +20,8 @@ from quarterdeck.errors import InvalidInput, Malformed, NotFound, Overloaded, Qu
 Answer = Callable[[Scope, QuarterdeckError], Response]
 """Turns an error into the answer to a request."""
 MEDIA_TYPE = "application/problem+json"
-# Busy, no connection free, the server away, or become a copy that only reads: later it will be otherwise.
-_DATABASE = (OperationalError, InterfaceError, InternalError, NoConnection, DataError)
+DATABASE_AWAY = (OperationalError, InterfaceError, InternalError, NoConnection)
+"""Busy, no connection free, the server away, or become a copy that only reads: later it will be otherwise."""
 log = logging.getLogger(__name__)
 
 
@@ -74,7 +74,7 @@ def install(app: FastAPI, answer: Answer) -> None:
         return response
 
     # No connection free is the same to the caller as a database that is busy: nothing was done, later it will be.
-    for kind in (QuarterdeckError, RequestValidationError, HTTPException, *_DATABASE):
+    for kind in (QuarterdeckError, RequestValidationError, HTTPException, DataError, *DATABASE_AWAY):
         app.add_exception_handler(kind, handle)
 
 
@@ -95,7 +95,12 @@ def _known(request: Request, error: Exception) -> QuarterdeckError:
             code="unstorable",
             hint="Leave out control characters, and numbers beyond two billion.",
         )
-    log.warning("request %s: the database: %s", request.state.request_id, error)
+    return database_away(request.state.request_id, error)
+
+
+def database_away(request_id: str, error: Exception) -> QuarterdeckError:
+    """What a caller is told where the database could not be used; the reason goes to the log."""
+    log.warning("request %s: the database: %s", request_id, error)
     return Overloaded("The database is busy or cannot be written.", code="database-busy", hint="Try again; nothing was changed.")
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Path, Query
 from starlette.concurrency import run_in_threadpool
 
 from quarterdeck.schema import Name
-from quarterdeck_deployer.api.common import TheAuthor, TheDeployer, Wait
+from quarterdeck_deployer.api.common import TheAuthor, TheDeployer, TheReviser, Wait
 from quarterdeck_deployer.api.paging import ThePage
 from quarterdeck_deployer.api.problems import ERRORS
 from quarterdeck_deployer.promotions import DecisionInput, PromotionFilter, PromotionInput, PromotionView, State
@@ -22,7 +22,7 @@ Ident = Annotated[int, Path(ge=1, le=2**31 - 1, description="Its number.", examp
 async def promote(
     name: Name,
     body: Annotated[PromotionInput, Body(examples=[_EXAMPLE])],
-    author: TheAuthor,
+    author: TheReviser,
     deployer: TheDeployer,
     wait: Wait = 0,
 ) -> PromotionView:

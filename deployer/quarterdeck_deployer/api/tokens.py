@@ -41,7 +41,7 @@ def rotate(author: TheAuthor, deployer: TheDeployer) -> TokenIssuer:
     act = author.act()
 
     def do() -> TokenIssuer:
-        found = deployer.issuer.rotate()
+        found = deployer.issuer.rotate(session)
         audit.write(session, act, Change("rotate", "issuer/keys", None, {"kid": found.keys[0].get("kid", "")}))
         return found
 

@@ -110,7 +110,7 @@ class ClusterApi:
             # Not every cluster has a metrics server; how it is does not matter to anything else.
             return pods, []
 
-    def keyring(self, name: str) -> Mapping[str, str] | None:
+    def config_map(self, name: str) -> Mapping[str, str] | None:
         """GET of the ConfigMap."""
         try:
             found: Mapping[str, str] = self._call("GET", f"{self._maps}/{name}", {}).get("data") or {}

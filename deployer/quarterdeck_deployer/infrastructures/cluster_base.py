@@ -83,7 +83,7 @@ class Cluster(Protocol):
         """Pods with these labels, and what the metrics server says of them; nothing where there is none."""
         ...
 
-    def keyring(self, name: str) -> Mapping[str, str] | None:
+    def config_map(self, name: str) -> Mapping[str, str] | None:
         """What a ConfigMap holds; None where there is none."""
         ...
 

@@ -20,6 +20,7 @@ from quarterdeck_deployer.models import Deployment, Revision, Version
 from quarterdeck_deployer.projects import ensure_project
 from quarterdeck_deployer.registry import Registry
 from quarterdeck_deployer.registry_views import VersionInput
+from quarterdeck_deployer.revision_rows import action_of
 from quarterdeck_deployer.revisions import Content, RevisionView
 
 
@@ -57,6 +58,7 @@ def adopt(session: Session, name: str, current: RevisionView | None, content: Co
             created=utc_now(),
         )
     )
+    session.add(action_of(name, number, "adopt", act))
     row.revision, row.deleted = number, None
     before = current.content.model_dump(mode="json") if current else None
     audit.write(session, act, Change("adopt", f"deployment/{name}", before, content.model_dump(mode="json")))

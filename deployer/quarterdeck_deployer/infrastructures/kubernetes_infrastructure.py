@@ -15,12 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
 from quarterdeck.errors import InvalidInput, QuarterdeckError
-from quarterdeck.placement import KEYRING
-from quarterdeck.plan import Key, TokenIssuer, VersionName
+from quarterdeck.placement import KEY_USES, KEY_USES_ENTRY, KEYRING
+from quarterdeck.plan import Key, KeyUse, TokenIssuer, VersionName
 from quarterdeck.resources import Spec
 from quarterdeck_deployer.audit import Act
 from quarterdeck_deployer.database import Database
@@ -54,6 +54,7 @@ from quarterdeck_deployer.infrastructures.scope import Scope, stages_on
 from quarterdeck_deployer.keys import keyring
 from quarterdeck_deployer.observed import ObservedDeployment
 from quarterdeck_deployer.revisions import RevisionView
+from quarterdeck_deployer.threads import to_its_end
 
 LOOK_SECONDS = 10.0
 """Between two looks that nothing has asked for."""
@@ -61,26 +62,29 @@ CALM_SECONDS = 0.2
 """A rollout changes a status many times in a moment; changes of the cluster are looked at together, wishes at once."""
 AGAIN_SECONDS = 1.0
 PODS_SECONDS = 9.0
+USES_SECONDS = 30.0
 TRY_SECONDS = 30.0
 """Between two looks into the store for a version that nobody has registered."""
 _UNAUTHENTICATED = 401
 KEYS_ENTRY, ISSUERS_ENTRY = "keyring.json", "issuers.json"
-_KEYS, _ISSUERS = TypeAdapter(list[Key]), TypeAdapter(list[TokenIssuer])
+_KEYS, _ISSUERS, _USES = TypeAdapter(list[Key]), TypeAdapter(list[TokenIssuer]), TypeAdapter(list[KeyUse])
 Learn = Callable[[VersionName, Act], None]
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """What a keyring holds beside the database's keys.
+    """What a keyring holds beside the database's keys, and who is told of its uses.
 
     Attributes:
         keys: the deployer's own.
         issuers: whose people's tokens open the nodes, as of now.
+        used: is told when nodes let keys in last.
     """
 
     keys: Sequence[Key] = ()
     issuers: Callable[[], list[TokenIssuer]] = list
+    used: Callable[[Sequence[KeyUse]], None] = lambda uses: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,7 @@ class OnKubernetes:
         self._answered: float | None = None
         self._busy, self._readings = Busy(), list[Reading]()
         self._pods_seen: float | None = None
+        self._uses_seen: float | None = None
         self._learn = learn
         self._tried: dict[VersionName, float] = {}
         self._ending, self._opening = threading.Event(), threading.Lock()
@@ -220,6 +225,7 @@ class OnKubernetes:
         self._resources, self._problems, self._answered = world.resources, world.problems, self._clock()
         self._look_at_pods(cluster)
         self.strangers = {**elsewhere, **{name: said for name, said in world.problems.items() if name in others}}
+        self._look_at_uses(cluster)
         return world.again
 
     def observe(self, one: Living) -> ObservedDeployment:
@@ -278,7 +284,7 @@ class OnKubernetes:
 
     async def _step_once(self) -> bool:
         try:
-            again = await asyncio.to_thread(self.step)
+            again = await to_its_end(self.step)
         except ClusterFailure as failure:
             if str(failure) != self._failure:
                 log.warning("infrastructure %s: %s", self.name, failure)
@@ -327,13 +333,27 @@ class OnKubernetes:
             ISSUERS_ENTRY: _ISSUERS.dump_json(ring.issuers()).decode(),
         }
         try:
-            there = cluster.keyring(self._manner.keyring)
+            there = cluster.config_map(self._manner.keyring)
             if there is None or any(there.get(entry) != text for entry, text in wanted.items()):
                 cluster.write_keyring(self._manner.keyring, wanted)
         except ClusterFailure as failure:
             # Deployments go on; that keys do not reach their nodes is said at each of them.
             world.problems.update(dict.fromkeys(world.resources, f"keys could not be written: {failure}"))
             world.again = True
+
+    def _look_at_uses(self, cluster: Cluster) -> None:
+        """Pass on what the operator has noted about the keys' uses; nothing is decided by it."""
+        now = self._clock()
+        if self._uses_seen is not None and now - self._uses_seen < USES_SECONDS:
+            return
+        self._uses_seen = now
+        try:
+            noted = cluster.config_map(KEY_USES) or {}
+            self._manner.ring.used(_USES.validate_json(noted.get(KEY_USES_ENTRY, "[]")))
+        except ClusterFailure as failure:
+            log.warning("infrastructure %s: %s", self.name, failure)
+        except ValidationError:
+            log.warning("infrastructure %s: ConfigMap %s cannot be read", self.name, KEY_USES)
 
     def _look_at_pods(self, cluster: Cluster) -> None:
         now = self._clock()

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from quarterdeck.errors import InvalidInput, NotFound
+from quarterdeck import resources
+from quarterdeck.errors import NotFound
 from quarterdeck.manifest import Digest, Trust
 from quarterdeck.plan import Accelerator, VersionName, VersionRef
 from quarterdeck.resource_status import DeploymentStatus
@@ -25,23 +26,8 @@ Resolve = Callable[[str, int | None, Digest | None, Trust, Accelerator], Version
 
 
 def spec_of(resource: Object) -> Spec:
-    """What a resource wants.
-
-    Raises:
-        InvalidInput: ``spec-unreadable``: it has fields that this deployer does not know.
-    """
-    try:
-        return Spec.model_validate(resource["spec"], by_alias=True, by_name=False)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, ("spec", *first["loc"])))
-        raise InvalidInput(
-            f"{field}: {first['msg']}.",
-            code="spec-unreadable",
-            kind="field",
-            name=field,
-            hint="Correct it, or install the CRDs and the deployer of the same version.",
-        ) from None
+    """What a resource wants. Raises InvalidInput ``spec-unreadable``."""
+    return resources.spec_of(resource, "deployer")
 
 
 def status_of(resource: Object) -> DeploymentStatus:

@@ -144,9 +144,11 @@ class InfrastructureRows:
 
     def _store(self, wanted: str, settings: dict[str, Any]) -> str:
         """The store's URL once it has been read from and written to."""
-        if not wanted:
-            with self._sessions() as session:
-                return session.get_one(InfrastructureRow, LOCAL).store
+        with self._sessions() as session:
+            own = session.get_one(InfrastructureRow, LOCAL).store
+        # The instance's own is opened as the instance does it, and was when it started.
+        if not wanted or (wanted == own and not settings.get("s3Folder")):
+            return own
         if "://" not in wanted and not Path(wanted).is_absolute():
             raise InvalidInput(
                 "A store that is a folder is named by its whole path.",

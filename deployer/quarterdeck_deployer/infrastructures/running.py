@@ -13,8 +13,9 @@ from typing import Any, cast
 from sqlalchemy import select
 
 from quarterdeck.errors import NotFound
+from quarterdeck.plan import VersionRef
 from quarterdeck.storage import S3Files, Storage, open_storage
-from quarterdeck.storage.keys import dataset_name
+from quarterdeck.storage.keys import dataset_name, manifest_key
 from quarterdeck_deployer.database import Database
 from quarterdeck_deployer.deployments import Living
 from quarterdeck_deployer.infrastructures.base import LOCAL, Infrastructure, Kind, Records
@@ -120,6 +121,27 @@ class Infrastructures(Mapping[str, Infrastructure]):
             # Opened when it is first asked for: a store that is away must not keep the others from running.
             store = self._stores[name] = open_storage(facts.store, facts.s3_files)
         return store
+
+    def storage_of(self, stage: str) -> Storage:
+        """The store of the infrastructure that a stage is on. Raises as `storage` does."""
+        return self.storage(self.placed(stage))
+
+    def storage_with(self, stage: str, ref: VersionRef) -> Storage:
+        """The store of a stage where a version has come there; else the one where all are published. Raises as `storage` does."""
+        own = self.storage_of(stage)
+        return own if own.size(manifest_key(ref.model, ref.version)) is not None else self._stores[LOCAL]
+
+    def apart(self, stage: str) -> bool:
+        """Whether a stage has another store than the instance; asks no store."""
+        return self._facts[self.placed(stage)].store != self._facts[LOCAL].store
+
+    def other_storages(self) -> Iterator[Storage]:
+        """The stores beside the instance's own, each once; opened as they are taken. Raises as `storage` does."""
+        stores = {self._facts[LOCAL].store}
+        for name, facts in list(self._facts.items()):
+            if facts.store not in stores:
+                stores.add(facts.store)
+                yield self.storage(name)
 
     def records(self, one: Living) -> Records:
         """Where the records of a deployment lie. Raises as `storage` does."""
