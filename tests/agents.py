@@ -31,8 +31,6 @@ from quarterdeck.records import (
 from quarterdeck_node.spool import RecordSpool
 from tests.support import PROGRAMS, ROOT, eventually
 
-START_SECONDS = 30.0
-
 
 class AgentProcess:
     """One node folder; `store` is the URL that its plan names."""
@@ -51,7 +49,7 @@ class AgentProcess:
         command = [sys.executable, "-m", "quarterdeck_node.agent"]
         inherited = [int(str(settings["lifeline_fd"]))] if "lifeline_fd" in settings else []
         self.process = subprocess.Popen(command, cwd=self.folder, env=environ, pass_fds=inherited)
-        eventually(self._listens, START_SECONDS)
+        eventually(self._listens)
 
     def client(self) -> httpx.Client:
         """A client of the socket."""
@@ -71,13 +69,13 @@ class AgentProcess:
         """SIGKILL."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
 
     def terminate(self) -> int:
         """SIGTERM; the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def spooled(self) -> list[str]:
         """Names in the spool."""

@@ -93,7 +93,7 @@ def running(folder: Path) -> Iterator[ApiServer]:
     with ExitStack() as stack:
         stack.enter_context(_program(folder, "etcd", _etcd_options(folder, port + 1)))
         stack.enter_context(_program(folder, "kube-apiserver", _server_options(folder, port, port + 1)))
-        eventually(lambda: server.kubectl("get", "--raw", "/readyz") == "ok", seconds=60)
+        eventually(lambda: server.kubectl("get", "--raw", "/readyz") == "ok")
         yield server
 
 

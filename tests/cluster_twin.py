@@ -70,7 +70,7 @@ class DeployerTwin:
         self._answer()
         return [], []
 
-    def keyring(self, name: str) -> Mapping[str, str] | None:
+    def config_map(self, name: str) -> Mapping[str, str] | None:
         """What the ConfigMap holds."""
         self._answer()
         found = self.api.get(CONFIG_MAP.path(self.namespace, name))

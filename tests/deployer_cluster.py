@@ -12,7 +12,7 @@ from quarterdeck_deployer.database import Database, utc_now
 from quarterdeck_deployer.deployments import Deployments
 from quarterdeck_deployer.infrastructures.cluster_base import Cluster
 from quarterdeck_deployer.infrastructures.kubernetes_adoption import learn
-from quarterdeck_deployer.infrastructures.kubernetes_infrastructure import Manner, OnKubernetes
+from quarterdeck_deployer.infrastructures.kubernetes_infrastructure import Manner, OnKubernetes, Ring
 from quarterdeck_deployer.infrastructures.scope import Scope
 from quarterdeck_deployer.keys import Keys
 from quarterdeck_deployer.models import InfrastructureRow, Stage
@@ -20,7 +20,9 @@ from quarterdeck_deployer.observed import ObservedDeployment
 from quarterdeck_deployer.registry import Registry
 from quarterdeck_deployer.registry_views import VersionInput
 from quarterdeck_deployer.revisions import DeploymentInput, RevisionView, VersionChoice
-from tests.deployer_world import manifest, publish
+from quarterdeck_deployer.settings import Settings
+from quarterdeck_deployer.supply import Stores, Supply
+from tests.deployer_world import laid_out, manifest, publish
 
 NAME, PLACE, STAGE = "late-flights", "cluster", "prod"
 PERSON = Act(who="ann", why="because")
@@ -31,8 +33,7 @@ class ClusterWorld:
 
     def __init__(self, folder: Path, cluster: Cluster, namespace: str) -> None:
         self.cluster, self.namespace, self.now = cluster, namespace, 1_000.0
-        self.database = Database(folder / "deployer.db")
-        self.database.migrate()
+        self.database = Database(laid_out(Settings(data=folder)).database_place)
         self.storage = open_storage(f"memory://{folder}")
         self.registry = Registry(self.database, self.storage)
         with self.database.writing.begin() as session:
@@ -47,13 +48,15 @@ class ClusterWorld:
             self.registry.register("flights", VersionInput(version=version, digest=package.digest), PERSON)
             self.digests[version] = package.digest
         self.infrastructure = self.another()
-        self.deployments = Deployments(self.database, lambda: None, lambda name: self.infrastructure.refused(name))
+        stores = Stores(self.storage, lambda stage: False, lambda stage: self.storage)
+        supply = Supply(stores, folder / "copying")
+        self.deployments = Deployments(self.database, supply, lambda: None, lambda name: self.infrastructure.refused(name))
         self.keys = Keys(self.database, lambda: None)
 
     def another(self) -> OnKubernetes:
         """The same part after a restart: it knows nothing but what is written down."""
         given = partial(learn, self.registry, self.storage)
-        scope, manner = Scope(PLACE), Manner(self.namespace)
+        scope, manner = Scope(PLACE), Manner(self.namespace, ring=Ring(used=lambda uses: self.keys.told(uses)))
         return OnKubernetes("s3://models", self.database, scope, lambda: self.cluster, manner, given, lambda: self.now)
 
     def put(self, main: int = 1, challenger: int | None = None, **more: Any) -> int:

@@ -63,16 +63,16 @@ class DeployerProcess:
     def up(self) -> None:
         """Start, and wait until it answers."""
         self.process = start(self.folder, self.port, **self.settings)
-        eventually(lambda: healthy(self.port), 60)
+        eventually(lambda: healthy(self.port))
 
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(60)

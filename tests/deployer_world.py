@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import httpx
@@ -104,7 +107,7 @@ class World:
         self.main.step()
         self.challenger.step()
 
-    def until(self, check: Callable[[], Any], seconds: float = 10.0) -> Any:
+    def until(self, check: Callable[[], Any], seconds: float = 60.0) -> Any:
         """Let the nodes live until something is so."""
 
         def stepped() -> Any:
@@ -114,10 +117,13 @@ class World:
         return eventually(stepped, seconds)
 
     def settled(self, name: str = "late") -> dict[str, Any]:
-        """Let the nodes live until the newest revision is what they do; gives back what is observed."""
-        self.until(lambda: self.get(name)["observed"]["applied"])
+        """Let the nodes live until the newest revision is what they do, by the newest plans; gives back what is observed."""
+        self.until(lambda: self.get(name)["observed"]["applied"] and not self._news())
         found: dict[str, Any] = self.get(name)["observed"]
         return found
+
+    def _news(self) -> bool:
+        return any(self.deployer.local.plan(node.node, node.sequence) for node in (self.main, self.challenger))
 
 
 def database(folder: Path) -> Database:
@@ -125,17 +131,34 @@ def database(folder: Path) -> Database:
     return Database(Settings(data=folder, database=database_of(folder)).database_place)
 
 
+@cache
+def _empty() -> Path:
+    place = Path(mkdtemp(prefix="database-")) / "deployer.db"
+    with closing(Database(place)) as made:
+        made.migrate()
+    return place
+
+
+def laid_out(settings: Settings) -> Settings:
+    """The same, where its database lies in a file that is there: a new one is a copy of an empty one that was migrated once."""
+    place = settings.database_place
+    if isinstance(place, Path) and not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_empty(), place)
+    return settings
+
+
 @contextmanager
 def world(folder: Path) -> Iterator[World]:
     """A running deployer whose data lie in `folder`; the same folder again is a restart."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    settings = Settings(data=folder, port=port, database=database_of(folder), store=f"memory://{folder}")
+    settings = laid_out(Settings(data=folder, port=port, database=database_of(folder), store=f"memory://{folder}"))
     deployer = Deployer(settings, TOKENS, open_storage(settings.store_url))
     base = f"http://127.0.0.1:{port}"
     with (
         served(deployer, listener),
-        httpx.Client(base_url=base, headers={"authorization": f"Bearer {ADMIN}"}, timeout=30) as http,
+        httpx.Client(base_url=base, headers={"authorization": f"Bearer {ADMIN}"}, timeout=60) as http,
     ):
         yield World(deployer, http, NodeTwin(http, "main", NODE), NodeTwin(http, "challenger", NODE))
 
@@ -151,5 +174,5 @@ def served(deployer: Deployer, listener: socket.socket) -> Iterator[None]:
         yield
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive(), "the deployer did not stop"

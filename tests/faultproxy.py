@@ -200,7 +200,7 @@ def proxied(upstream: str) -> Iterator[FaultProxy]:
     thread = threading.Thread(target=run, name="faultproxy")
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield proxy
     finally:
         loop.call_soon_threadsafe(stop.set)

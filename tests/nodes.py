@@ -146,11 +146,11 @@ class LocalNode:
     def serves(self, *deployments: DeploymentPlan, keys: tuple[Key, ...] = ()) -> None:
         """Apply a plan and wait until everything it names answers."""
         self.apply(*deployments, keys=keys)
-        eventually(lambda: all(self.active(one.name) == (one.active and one.active.digest) for one in deployments), 30)
+        eventually(lambda: all(self.active(one.name) == (one.active and one.active.digest) for one in deployments))
 
     def waits_for(self, name: str, version: int) -> None:
         """Until a version that does not answer by itself is held as well."""
-        eventually(lambda: version in self.node.predictor.slots[name].versions, 30)
+        eventually(lambda: version in self.node.predictor.slots[name].versions)
 
     def active(self, name: str) -> str | None:
         """Digest of what answers."""
@@ -175,8 +175,10 @@ def local_node(folder: Path, **settings: Any) -> Iterator[LocalNode]:
     """A node in a loop of its own, stopped at the end."""
     agent = MemoryAgent()
     with start_blocking_portal() as portal:
-        # A test asks what it has just changed: each scrape is made anew.
-        told = Settings(folder=folder, **{"metrics_seconds": 0.0, **settings})
+        # A test asks what it has just changed: each scrape is made anew. And a machine that is busy elsewhere for a moment sheds
+        # nobody, and makes no compiled model look too slow for the event loop.
+        given = {"metrics_seconds": 0.0, "queue_seconds": 60.0, "loop_seconds": 60.0, **settings}
+        told = Settings(folder=folder, **given)
         node = portal.call(lambda: _made(told, agent))
         portal.call(node.start)
         try:

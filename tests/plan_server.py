@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from quarterdeck.plan import NodeReport, Plan
+from quarterdeck.plan import TELL, NodeReport, Plan
 
 TOKEN = "n" * 40
 
@@ -22,6 +22,7 @@ class PlanServer(ThreadingHTTPServer):
     Attributes:
         refusal: code of the problem that everything is answered with; empty: none.
         refused: how often it was.
+        asks: whether reports are answered with the wish to be told what the node was told.
     """
 
     daemon_threads = True
@@ -39,6 +40,7 @@ class PlanServer(ThreadingHTTPServer):
         self.paths: set[str] = set()
         self.changed = threading.Condition()
         self.refusal, self.refused = "", 0
+        self.asks = False
 
     @property
     def url(self) -> str:
@@ -93,6 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
             status, body = 401, json.dumps({"code": self.server.refusal}).encode()
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
+        if self.server.asks and self.command == "POST":
+            self.send_header(TELL, "plan")
         self.end_headers()
         self.wfile.write(body)
 

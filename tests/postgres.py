@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,8 +21,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 
+from quarterdeck_deployer.database import Database
 from tests import deployer_world
 from tests.support import eventually, free_port
 
@@ -50,13 +51,19 @@ def binary(name: str) -> Path:
 
 @dataclass
 class PostgresServer:
-    """A server that may be stopped and started again; `password` is that of its only user."""
+    """A server that may be stopped and started again; `password` is that of its only user.
+
+    Attributes:
+        databases: names of those that were made and are still there.
+        migrated: name of an empty database of the newest schema, which others are copies of; empty while there is none.
+    """
 
     folder: Path
     port: int
     password: str
     process: subprocess.Popen[bytes] | None = None
     databases: list[str] = field(default_factory=list)
+    migrated: str = ""
 
     @property
     def log(self) -> Path:
@@ -69,13 +76,13 @@ class PostgresServer:
         with self.log.open("ab") as log:
             command = [str(binary("postgres")), "-D", str(self.folder / "data"), *options]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, **_owner())
-        eventually(self._answers, 30)
+        eventually(self._answers)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it: SIGINT breaks off every connection, SIGQUIT does so without putting anything away, as a crash would."""
         assert self.process is not None
         self.process.send_signal(how)
-        self.process.wait(30)
+        self.process.wait(60)
 
     def restart(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop and start."""
@@ -95,6 +102,16 @@ class PostgresServer:
         self.execute(f"CREATE DATABASE {name} {words}")
         self.databases.append(name)
         return self.url(name)
+
+    def laid_out(self) -> str:
+        """The URL of a fresh database that holds the newest schema and nothing else."""
+        if not self.migrated:
+            name = "migrated"
+            self.execute(f"CREATE DATABASE {name}")
+            with closing(Database(make_url(self.url(name)))) as made:
+                made.migrate()
+            self.migrated = name
+        return self.database(TEMPLATE=self.migrated)
 
     def run(self, command: list[str]) -> None:
         """Run one of the package's programs, which must succeed."""
@@ -176,5 +193,5 @@ def each_database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     """
     if request.param == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres")
-        monkeypatch.setattr(deployer_world, "database_of", cache(lambda folder: server.database()))
+        monkeypatch.setattr(deployer_world, "database_of", cache(lambda folder: server.laid_out()))
     return str(request.param)

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from quarterdeck.build import BuiltPackage, package
 from quarterdeck.errors import StorageError
+from quarterdeck.plan import VersionRef
 from quarterdeck.record_files import files
 from quarterdeck.records import Answer, Frame, MainRecord
 from quarterdeck.schema import Row
@@ -35,6 +36,11 @@ def built(version: int, columns: tuple[str, ...] = ("hour", "distance")) -> Buil
     X = pd.DataFrame(ROWS)[[*columns]]
     y = pd.Series(["yes" if hour >= 11 + version else "no" for hour in range(24)], name="late")
     return package(LogisticRegression(max_iter=500).fit(X, y), X, y, name=MODEL, description=f"version {version}")
+
+
+def ref(version: int) -> VersionRef:
+    """A published version."""
+    return VersionRef(model=MODEL, version=version, digest=built(version).manifest.digest)
 
 
 class Breaking(MemoryStorage):

@@ -71,7 +71,7 @@ class Waits:
     async def predict(self, rows: Sequence[Row], deadline: float = 0.0) -> list[Answer]:
         """As `Runtime.predict`."""
         # A deadline as real runtimes have it: this needs a task.
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await asyncio.sleep(0.001)
         return Share().predict(rows)
 
@@ -122,7 +122,7 @@ class Served:
 
     def connect(self) -> socket.socket:
         """A new connection."""
-        made = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        made = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return made
 
@@ -184,7 +184,7 @@ def served(
         yield made
     finally:
         ready[0][1].should_exit = True
-        thread.join(30)
+        thread.join(60)
 
 
 def default_slots(node: Node) -> dict[str, Slot]:

@@ -17,10 +17,12 @@ PROGRAMS = ("core", "api_node", "deployer", "operator", "cli")
 T = TypeVar("T")
 
 
-def eventually(check: Callable[[], T], seconds: float = 10.0, *, every: float = 0.02) -> T:
+def eventually(check: Callable[[], T], seconds: float = 60.0, *, every: float = 0.02) -> T:
     """Wait until `check` answers something true, and give that back.
 
-    An exception or an AssertionError inside `check` counts as "not yet"; the last one is raised at the deadline.
+    The deadline ends a test that will not succeed, and says nothing about how fast a thing should be: a machine that is busy
+    with something else for a moment must fail nothing. An exception or an AssertionError inside `check` counts as "not yet";
+    the last one is raised at the deadline.
 
     Args:
         check: asked again and again; any true value ends the waiting.

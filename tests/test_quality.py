@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 from functools import cache
 
 import pytest
 
 from tests import style
+from tests.checkers import CHECKERS, begun
 from tests.support import PROGRAMS, ROOT
 
 
-@pytest.mark.parametrize("command", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]], ids=" ".join)
-@pytest.mark.timeout(600)
-def test_checker_is_clean(command: list[str]) -> None:
+@pytest.mark.parametrize("checker", CHECKERS, ids=" ".join)
+def test_checker_is_clean(checker: tuple[str, ...]) -> None:
     """The linter, the formatter and the type checker have nothing to say."""
-    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    process = begun(checker)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
 
 
 @cache

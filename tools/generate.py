@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tests.support import ROOT
 from tools import chart, crds, protocol
-from tools.reference import cli, errors, grpc, http, metrics, packages, pipelines, settings
+from tools.reference import cli, console, errors, grpc, http, metrics, packages, pipelines, settings
 
 REFERENCE = ROOT / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {
@@ -14,6 +14,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "http-node.md": http.node_page,
     "grpc-node.md": grpc.page,
     "http-deployer.md": http.deployer_page,
+    "console.md": console.page,
     "metrics.md": metrics.page,
     "errors.md": errors.page,
     "cli.md": cli.page,

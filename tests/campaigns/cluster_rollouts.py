@@ -2,8 +2,9 @@
 
     python -m tests.campaigns.cluster_rollouts --in-place 200 --rolling 20 --flips 200 --older 10 --moves 2
 
-CLUSTER=as-is takes the cluster of the tests as it runs; otherwise it is started, and ended afterwards. Each figure is of one
-deployment in a namespace of its own, asked by a pod over its Service. Exit status 1 on any miss; seconds only inform.
+CLUSTER=as-is takes the cluster of the tests as it runs (with CLUSTER_NAME=try that of `make cluster-up`); otherwise it is
+started, and ended afterwards. Each figure is of one deployment in a namespace of its own, asked by a pod over its Service. Exit
+status 1 on any miss; seconds only inform.
 """
 
 from __future__ import annotations
@@ -189,17 +190,17 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 @contextmanager
-def cluster() -> Iterator[Site]:
+def installed() -> Iterator[Installation]:
     """The tests' cluster: as it is, or our own for as long as the block lasts."""
-    installation = Installation(Node(Layout.of("test")))
+    installation = Installation(Node(Layout.of("try" if os.environ.get("CLUSTER_NAME") == "try" else "test")))
     if os.environ.get("CLUSTER") == "as-is":
         installation.adopt()
-        yield Site(installation)
+        yield installation
         return
     try:
         installation.node.start()
         installation.install()
-        yield Site(installation)
+        yield installation
     finally:
         installation.node.stop()
 
@@ -230,8 +231,8 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=int, default=0, help=what)
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 3], help="of main")
     missed = False
-    with cluster() as site:
-        for outcome in parts(site, parser.parse_args()):
+    with installed() as installation:
+        for outcome in parts(Site(installation), parser.parse_args()):
             print(outcome.figures(), flush=True)
             print("\n".join(outcome.misses[:20]), file=sys.stderr, flush=True)
             missed = missed or bool(outcome.misses)

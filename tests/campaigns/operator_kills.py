@@ -97,7 +97,7 @@ class OperatorProcess:
         with self._lock:
             if self._process.poll() is None:
                 self._process.terminate()
-                status = self._process.wait(30)
+                status = self._process.wait(60)
                 assert status == 0, f"exit status {status}"
 
     def rss(self) -> int:
@@ -298,7 +298,7 @@ def live(on: Stage, act: str, plan: Plan) -> tuple[Namespace, float]:
             _change_and_delete(on, namespace, plan)
         else:
             on.cluster.apply(namespace, spec)
-            eventually(lambda: _done(on.cluster.resource(namespace)), 60, every=0.05)
+            eventually(lambda: _done(on.cluster.resource(namespace)), every=0.05)
         if one == act:
             settle(on, namespace)
             # A write that never came is not to be struck later, in somebody else's act.

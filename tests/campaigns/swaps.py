@@ -72,7 +72,7 @@ def run(folder: Path, count: int) -> Outcome:
 
 def _change(client: Client, outcome: Outcome, act: Callable[..., Done], expected: int) -> None:
     start = time.monotonic()
-    done = act(NAME, wait=30)
+    done = act(NAME, wait=60)
     outcome.seconds.append(time.monotonic() - start)
     if not (done["applied"] and done["changed"]):
         outcome.misses.append(f"revision {done['revision']} was not applied: {done['note']}")

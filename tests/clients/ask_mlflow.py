@@ -13,7 +13,7 @@ def main() -> None:
     told = json.load(sys.stdin)
     place = urlsplit(told["url"])
     client = ScoringServerClient(place.hostname, place.port)
-    client.wait_server_ready(timeout=30)
+    client.wait_server_ready(timeout=60)
     frame = pd.DataFrame(told["rows"]).astype(told["dtypes"])
     labels = client.invoke(frame)
     scores = client.invoke(frame, params={"predict_method": "predict_proba"})

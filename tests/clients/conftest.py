@@ -49,11 +49,11 @@ def _serving(agent: AgentProcess, only: DeploymentPlan, keys: tuple[Key, ...]) -
     serve = subprocess.Popen([sys.executable, "-m", "quarterdeck_node"], cwd=agent.folder, env=environ)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            eventually(lambda: client.get("/ready").status_code == 200, 60)
+            eventually(lambda: client.get("/ready").status_code == 200)
         yield Place(f"http://127.0.0.1:{port}", f"127.0.0.1:{grpc}")
     finally:
         serve.terminate()
-        serve.wait(30)
+        serve.wait(60)
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +80,7 @@ def asked(script: str, **told: Any) -> dict[str, Any]:
     """What a client's script prints: it runs in the clients' own environment."""
     done = subprocess.run(
         [ROOT / ".clients" / "bin" / "python", Path(__file__).parent / f"ask_{script}.py"],
-        input=json.dumps(told).encode(), capture_output=True, timeout=120, check=False,
+        input=json.dumps(told).encode(), capture_output=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

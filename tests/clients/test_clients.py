@@ -126,7 +126,7 @@ def test_curl(public: str, dialect: str) -> None:
     path, media, body = CURLED[dialect]
     command = ["curl", "--silent", "--show-error", "--fail-with-body", "-H", f"Content-Type: {media}"]
     command += ["--data-binary", "@-", public + path]
-    done = subprocess.run(command, input=body, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, input=body, capture_output=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout
     answered = DIALECTS[dialect].answered(SCHEMA, httpx.Response(200, content=done.stdout))
     assert answered == list(zip(LABELS, SCORES, strict=True))

@@ -38,14 +38,14 @@ class Reader:
         done = subprocess.run(
             ["bash", "-c", self.here(command)],
             cwd=self._system.folder, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=120, check=False,
+            text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"$ {command}\n{done.stdout}"
         return done.stdout.strip()
 
     def patiently(self, command: str) -> str:
         """The same, asked again until it ends well, for a minute at most."""
-        return eventually(lambda: (self.run(command),), 60)[0]
+        return eventually(lambda: (self.run(command),))[0]
 
     def write(self, name: str, text: str) -> None:
         """A file of the reader's."""
@@ -84,7 +84,6 @@ def fits(said: str, printed: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 @pytest.mark.examples
-@pytest.mark.timeout(300)
 def test_examples_run(page: Path, reader: Reader) -> None:
     """Every block that is marked does what stands under it."""
     for block in BLOCK.finditer(page.read_text()):

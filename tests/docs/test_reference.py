@@ -11,7 +11,7 @@ from quarterdeck_node import metrics as node_metrics
 from quarterdeck_node.app import DOORS
 from tools import protocol
 from tools.generate import PAGES, REFERENCE, render
-from tools.reference import cli, errors, grpc, http, metrics, settings
+from tools.reference import cli, console, errors, grpc, http, metrics, settings
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -53,6 +53,13 @@ def test_every_route_is_described() -> None:
         for method, route in methods.items():
             assert f"`{method.upper()} {path}`" in deployer
             assert route.get("description"), f"{method} {path}"
+
+
+def test_every_page_of_the_console_is_described() -> None:
+    """Each page and each form, with a sentence, and no page without a role."""
+    page = text("console.md")
+    assert [path for _, path, words in console.routes() if f"`{path}`" not in page or not words] == []
+    assert "| None |" not in page
 
 
 def test_every_method_of_the_grpc_door_is_described() -> None:

@@ -45,7 +45,7 @@ class JoinedNode:
         with (self.folder / "join.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*COMMAND, "node", "join", self._client.url, *options],
-                env={**os.environ, "QUARTERDECK_JOIN_TOKEN": token},
+                env={**os.environ, "QUARTERDECK_DRAIN_SECONDS": "0", "QUARTERDECK_JOIN_TOKEN": token},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -137,10 +137,10 @@ class Callers:
     def several(self, node: JoinedNode, count: int = 20) -> None:
         """Wait until that node has answered so many more times."""
         wanted = len(self.answered[node.name]) + count
-        eventually(lambda: len(self.answered[node.name]) >= wanted, 30)
+        eventually(lambda: len(self.answered[node.name]) >= wanted)
 
     def _call(self, node: JoinedNode) -> None:
-        with httpx.Client(base_url=node.url, trust_env=False, timeout=10) as http:
+        with httpx.Client(base_url=node.url, trust_env=False, timeout=60) as http:
             while not self._stop.is_set():
                 try:
                     answer = http.post(f"/deployments/{self._name}/predict", json=[{"number": 1.0}])

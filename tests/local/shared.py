@@ -102,9 +102,9 @@ class Shared:
 
     def mirroring(self, name: str) -> None:
         """Wait until main mirrors: it has taken over the plan that says so."""
-        eventually(lambda: self.observed(name)["mirroring"], 60, every=0.1)
+        eventually(lambda: self.observed(name)["mirroring"], every=0.1)
         wanted = self.deployer_metric("quarterdeck_deployer_plan_sequence", node="main")
-        eventually(lambda: self.node_seen("main")["sequence"] >= wanted, 60, every=0.1)
+        eventually(lambda: self.node_seen("main")["sequence"] >= wanted, every=0.1)
 
     def node_seen(self, node: str) -> dict[str, Any]:
         """What the deployer knows of a node; any deployment will do."""

@@ -40,7 +40,7 @@ def cli(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
         env={**os.environ, **(environ or {})},
     )
 
@@ -62,7 +62,8 @@ class LocalSystem:
         self.folder = folder
         self.home = Home(folder)
         self._arguments = ["--port", str(port), "--ship-seconds", str(ship_seconds), *(["--store", store] if store else [])]
-        self._environ = {**os.environ, **(environ or {})}
+        # Whoever stops it asks it nothing any more: nobody is waited for at its doors.
+        self._environ = {**os.environ, "QUARTERDECK_DRAIN_SECONDS": "0", **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

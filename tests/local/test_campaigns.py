@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.campaigns import kills, swaps
 
 
@@ -16,7 +14,6 @@ def test_swaps_under_load_lose_nothing(tmp_path: Path) -> None:
     assert len(outcome.seconds) == 10
 
 
-@pytest.mark.timeout(300)
 def test_kills_under_load_lose_nothing(tmp_path: Path) -> None:
     """Each program killed once under load: every acknowledged row and action is found again."""
     ledger = kills.run(tmp_path, 1)

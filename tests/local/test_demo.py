@@ -13,7 +13,6 @@ from tests.support import ROOT
 
 
 @pytest.mark.examples
-@pytest.mark.timeout(600)
 def test_every_figure_of_the_demo_holds(tmp_path: Path) -> None:
     """It ends by itself with status 0, having shown who answered before, between and after."""
     environ = {**os.environ, "ONCE": "1", "PORT": "0", "DEMO_DIR": str(tmp_path)}

@@ -31,7 +31,7 @@ def node(shared: Shared) -> Shared:
 def connection(node: Shared) -> Iterator[socket.socket]:
     """A connection to the main node."""
     place = urlsplit(node.system.main_url)
-    with socket.create_connection((place.hostname, place.port), timeout=20) as open_socket:
+    with socket.create_connection((place.hostname, place.port), timeout=60) as open_socket:
         yield open_socket
 
 

@@ -59,7 +59,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
         yield Shell(system.folder)
 
 
-@pytest.mark.timeout(300)
 def test_from_packages_to_rollback(shell: Shell) -> None:
     """Push, apply, challenger, predict, feedback, performance, swap, rollback: each step shows in the next."""
     model_package("binary", "skops", "late").write(shell.folder / "one")
@@ -72,7 +71,7 @@ def test_from_packages_to_rollback(shell: Shell) -> None:
 
     answered = shell.ok("predict", "late", stdin=json.dumps(rows(40)))
     assert (answered["version"], len(answered["predictions"])) == (1, 40)
-    stored = eventually(lambda: _paired(shell.ok("predictions", "list", "late", "--limit", "100"), 40), 60)
+    stored = eventually(lambda: _paired(shell.ok("predictions", "list", "late", "--limit", "100"), 40))
     labels = [{"row_id": each["row_id"], "value": each["main"]["prediction"]} for each in stored]
     (shell.folder / "labels.jsonl").write_text("\n".join(map(json.dumps, labels)))
     assert shell.ok("feedback", "send", "late", "-f", "labels.jsonl") == {"accepted": 40, "replaced": 0}
@@ -107,11 +106,11 @@ def test_keys_open_what_is_closed(shell: Shell) -> None:
     created = cli(shell.folder, "keys", "create", "tester")
     (shell.folder / "key").write_text(created.stdout)
     assert "qdk_" not in created.stderr
-    eventually(lambda: shell.ok("predict", "closed", "--key-file", "key", stdin=question), 30)
+    eventually(lambda: shell.ok("predict", "closed", "--key-file", "key", stdin=question))
     (listed,) = shell.ok("keys", "list")
     assert "secret" not in listed
     assert shell.ok("keys", "revoke", listed["id"])
-    eventually(lambda: cli(shell.folder, "predict", "closed", "--key-file", "key", stdin=question).returncode == 4, 30)
+    eventually(lambda: cli(shell.folder, "predict", "closed", "--key-file", "key", stdin=question).returncode == 4)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def ledger(shared: Shared, name: str, **expected: int) -> dict[str, Any]:
         assert {key: now[key] for key in expected} == expected
         return now
 
-    return eventually(found, 60, every=0.2)
+    return eventually(found, every=0.2)
 
 
 def test_every_answered_row_is_stored_exactly_once(shared: Shared) -> None:
@@ -112,7 +112,7 @@ def test_records_can_be_off(shared: Shared) -> None:
     for _ in range(5):
         ask(shared, name, 3)
     # The mirror still works: it has counted what it sent.
-    eventually(lambda: shared.observed(name)["mirror"]["answered"] == 15, 30, every=0.2)
+    eventually(lambda: shared.observed(name)["mirror"]["answered"] == 15, every=0.2)
     shared.deploy(name, shared.version(1), shared.version(2), records="spooled")
     shared.mirroring(name)
     last = ask(shared, name, 2)
@@ -136,7 +136,7 @@ def test_the_challenger_answers_the_very_same_rows(shared: Shared) -> None:
     assert set(asked) <= set(joined["row_id"].to_pylist())
     assert {float(value) for value in joined["main_prediction"].to_pylist()} == {1.0}
     assert {float(value) for value in joined["challenger_prediction"].to_pylist()} == {2.0}
-    eventually(lambda: shared.observed(name)["mirror"]["answered"] == 43, 30, every=0.2)
+    eventually(lambda: shared.observed(name)["mirror"]["answered"] == 43, every=0.2)
     mirror = shared.observed(name)["mirror"]
     assert (mirror["mirrored"], mirror["pending"], mirror["last_error"]) == (43, 0, "")
     shown = shared.client.predictions(name, 43)
@@ -232,7 +232,7 @@ def test_records_outlive_stop_and_delete(shared: Shared) -> None:
     ledger(shared, name, records=2)
     assert labelled(shared, name, ids, 1.0)["accepted"] == 2
     shared.client.delete(name, wait=60)
-    eventually(lambda: shared.ask(name, {"number": 1.0}).status_code == 404, 20)
+    eventually(lambda: shared.ask(name, {"number": 1.0}).status_code == 404)
     assert stored(shared.storage, name)["row_id"].to_pylist() == ids
 
 

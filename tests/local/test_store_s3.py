@@ -49,7 +49,7 @@ class Bucket:
 
     def whole(self) -> None:
         """Wait until the bucket holds every answered row, and see that it holds none twice."""
-        eventually(lambda: stored(self.storage, NAME).num_rows >= len(self.answered), 60, every=0.3)
+        eventually(lambda: stored(self.storage, NAME).num_rows >= len(self.answered), every=0.3)
         assert sorted(stored(self.storage, NAME)["row_id"].to_pylist()) == sorted(self.answered)
 
 
@@ -108,11 +108,11 @@ def test_a_store_that_is_away_costs_no_answer_and_no_record(bucket: Bucket) -> N
     bucket.proxy.toxics = Toxics(down=True)
     for count in (1, 2, 3, 4, 5):
         bucket.ask(count)
-    eventually(lambda: spooled(bucket) > 0, 30)
+    eventually(lambda: spooled(bucket) > 0)
     assert len(keys(bucket.storage, NAME, "main")) == before
     bucket.proxy.toxics = HEALTHY
     bucket.whole()
-    eventually(lambda: spooled(bucket) == 0, 60, every=0.2)
+    eventually(lambda: spooled(bucket) == 0, every=0.2)
     assert bucket.client.ledger(NAME)["records"] == len(bucket.answered)
 
 
@@ -132,7 +132,7 @@ def test_credentials_may_be_wrong_for_a_while_and_be_rotated(bucket: Bucket) -> 
     try:
         bucket.ask(4)
         bucket.ask(4)
-        eventually(lambda: spooled(bucket) > 0, 30)
+        eventually(lambda: spooled(bucket) > 0)
     finally:
         bucket.server.set_credentials()
     bucket.whole()

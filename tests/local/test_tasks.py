@@ -72,7 +72,7 @@ def done(request: pytest.FixtureRequest, shared: Shared) -> Done:
     pushed = run(shared, "package", "push", name)
     applied = run(shared, "apply", "-f", "-", stdin=YAML.format(name=name))
     answered = run(shared, "predict", name, stdin=json.dumps(asked()))
-    eventually(lambda: shared.client.ledger(name)["records"] == COUNT, 60, every=0.2)
+    eventually(lambda: shared.client.ledger(name)["records"] == COUNT, every=0.2)
     labels = [{"row_id": f"{answered['request_id']}-{place}", "value": value} for place, value in enumerate(truths(task))]
     fed = run(shared, "feedback", "send", name, "-f", "-", stdin="\n".join(map(json.dumps, labels)))
     return Done(task, pushed, applied, answered, fed, run(shared, "performance", name))

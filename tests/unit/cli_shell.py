@@ -120,4 +120,4 @@ def desk(folder: Path) -> Iterator[Desk]:
         finally:
             stop.set()
             for node in nodes:
-                node.join(10)
+                node.join(60)

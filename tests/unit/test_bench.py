@@ -285,7 +285,7 @@ def test_a_server_that_refuses_the_form_is_not_waited_for(monkeypatch: pytest.Mo
 
 def test_processes_end_with_all_that_they_started(tmp_path: Path) -> None:
     """The child of a child too, which is asked for nothing and would stay."""
-    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)"
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import signal; signal.pause()'])"
     started = processes.start([sys.executable, "-c", code], core=0, folder=tmp_path, log=tmp_path / "log", variables={})
     while len(everyone := processes.tree(started.pid)) < 2:
         assert started.poll() is None

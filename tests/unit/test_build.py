@@ -297,7 +297,6 @@ print(flight_model("skops").package("late").manifest.digest)
 """
 
 
-@pytest.mark.timeout(300)
 def test_the_same_input_gives_the_same_digest_in_every_process() -> None:
     """Three tasks in three forms, built by two processes with different hash seeds: one digest each."""
     builders = [

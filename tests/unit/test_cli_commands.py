@@ -468,7 +468,7 @@ def test_watching_ends_with_ctrl_c(at: Desk) -> None:
         assert watching.stdout is not None
         assert watching.stdout.readline().startswith("first  revision 1  deployed yes")
         watching.send_signal(signal.SIGINT)
-        out, err = watching.communicate(timeout=30)
+        out, err = watching.communicate(timeout=60)
     assert (watching.returncode, out, err) == (130, "", "")
 
 

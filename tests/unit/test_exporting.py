@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 import httpx
 import pytest
 
 from quarterdeck.client import Client
 from quarterdeck.placement import Rollback
-from quarterdeck.plan import VersionRef
 from quarterdeck.resources import Spec, read
 from quarterdeck_deployer.exporting import document, exported
 from quarterdeck_deployer.infrastructures.kubernetes_resource import differing
 from quarterdeck_deployer.revisions import DeploymentInput, RevisionView
-
-
-def ref(version: int, model: str = "flights", **more: Any) -> VersionRef:
-    """A version."""
-    return VersionRef(model=model, version=version, digest=f"sha256:{version:064x}", **more)
-
-
-def wish(name: str = "late", **more: Any) -> RevisionView:
-    """A newest revision."""
-    given = {
-        "deployment": name,
-        "number": 3,
-        "kind": "change",
-        "chosen": 3,
-        "leaving": None,
-        "restored": None,
-        "who": "ann",
-        "why": "because",
-        "created": datetime(2026, 1, 1, tzinfo=UTC),
-        "description": "",
-        "project": "default",
-        "stage": "dev",
-        "main": ref(1),
-        "challenger": None,
-        "access": "instance",
-        "records": "spooled",
-        "running": True,
-    }
-    return RevisionView(**{**given, **more})
-
+from tests.wishes import ref, wish
 
 WISHES = [
     wish(),
@@ -102,5 +69,5 @@ def test_nodes_of_a_cluster_go_along() -> None:
 
 def test_several_deployments_are_several_documents() -> None:
     """In their order; nothing for nothing."""
-    assert [one.metadata.name for one in read(exported([wish("a"), wish("b")], {}))] == ["a", "b"]
+    assert [one.metadata.name for one in read(exported([wish(deployment="a"), wish(deployment="b")], {}))] == ["a", "b"]
     assert exported([], {}) == ""

@@ -187,7 +187,6 @@ class KeyLives(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-@pytest.mark.timeout(120)
 def test_keys_open_what_they_should_and_nothing_else() -> None:
     """In any order of creating, revoking, expiring and restarting."""
     # Not shrunk: the steps of a long story are short to read, and shrinking one takes minutes.

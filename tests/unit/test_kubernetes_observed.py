@@ -10,7 +10,7 @@ from quarterdeck_deployer.infrastructures.kubernetes_fields import Object
 from quarterdeck_deployer.infrastructures.kubernetes_observed import STALE_SECONDS, Look, holds, observe
 from quarterdeck_deployer.infrastructures.kubernetes_resource import REVISION
 from quarterdeck_deployer.observed import ObservedDeployment
-from tests.unit.test_kubernetes_steps import ref, wish
+from tests.wishes import ref, wish
 
 GOOD = {
     "Ready": ("True", "Answering", "2 of 2 nodes answer."),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from quarterdeck.placement import Rollback
-from quarterdeck.plan import VersionRef
 from quarterdeck_deployer.infrastructures.kubernetes_fields import MANAGER, Object, owners, standing, standing_owner
 from quarterdeck_deployer.infrastructures.kubernetes_resource import (
     REVISION,
@@ -33,37 +31,9 @@ from quarterdeck_deployer.infrastructures.kubernetes_steps import (
     without,
 )
 from quarterdeck_deployer.revisions import RevisionView
+from tests.wishes import ref, wish
 
 ARGO, EDIT, CLIENT_SIDE = "argocd-controller", "kubectl-edit", "kubectl-client-side-apply"
-
-
-def ref(version: int, model: str = "flights", **more: Any) -> VersionRef:
-    """A version."""
-    return VersionRef(model=model, version=version, digest=f"sha256:{version:064x}", **more)
-
-
-def wish(number: int = 3, **more: Any) -> RevisionView:
-    """The newest revision."""
-    given = {
-        "deployment": "late",
-        "number": number,
-        "kind": "change",
-        "chosen": number,
-        "leaving": None,
-        "restored": None,
-        "who": "ann",
-        "why": "because",
-        "created": datetime(2026, 1, 1, tzinfo=UTC),
-        "description": "",
-        "project": "default",
-        "stage": "prod",
-        "main": ref(1),
-        "challenger": None,
-        "access": "instance",
-        "records": "spooled",
-        "running": True,
-    }
-    return RevisionView(**{**given, **more})
 
 
 def field_set(spec: Any) -> Object:

@@ -28,13 +28,13 @@ from quarterdeck.rollout import Decision, Record, Spec, decide
 from quarterdeck.storage.memory import MemoryStorage
 from quarterdeck_deployer.audit import Act
 from quarterdeck_deployer.deployer import Deployer
-from quarterdeck_deployer.deployments import view
 from quarterdeck_deployer.models import Deployment, Revision
 from quarterdeck_deployer.nodes import NODES
 from quarterdeck_deployer.observed import ObservedDeployment
 from quarterdeck_deployer.plans import content_digest
 from quarterdeck_deployer.reconciler import _Overtaken
 from quarterdeck_deployer.registry_views import VersionInput
+from quarterdeck_deployer.revision_rows import view
 from quarterdeck_deployer.revisions import ChallengerInput, Changed, DeploymentInput, RevisionView, RollbackInput, SwapInput
 from quarterdeck_deployer.revisions import VersionChoice as Choice
 from quarterdeck_deployer.settings import Settings
@@ -721,7 +721,6 @@ class Existing:
         return True
 
 
-@pytest.mark.timeout(120)
 def test_any_order_of_wishes_and_accidents_keeps_every_promise() -> None:
     """After whatever happens main answers with proven versions only, history is whole, and quiet brings what was wished last."""
     # Not shrunk: the steps of a long story are short to read, and shrinking one takes minutes.

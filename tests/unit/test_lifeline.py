@@ -37,7 +37,7 @@ def test_the_end_of_the_pipe_ends_the_process() -> None:
         assert child.stdout.readline() == b"ready\n"
         assert child.poll() is None
         os.close(writing)
-        assert child.wait(10) == lifeline.PARENT_GONE
+        assert child.wait(60) == lifeline.PARENT_GONE
     os.close(reading)
 
 

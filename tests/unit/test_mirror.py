@@ -35,7 +35,7 @@ def results(spool: MemorySpool) -> Counter[tuple[str, str]]:
     return Counter((row.result, row.error_code) for record in records for row in record.rows)
 
 
-async def until(check: Callable[[], Any], seconds: float = 15.0) -> None:
+async def until(check: Callable[[], Any], seconds: float = 60.0) -> None:
     """Wait inside a loop for a condition."""
     deadline = time.monotonic() + seconds
     while not check():
@@ -131,7 +131,7 @@ def test_a_sick_challenger_fails_rows_by_name(temper: Any, code: str) -> None:
 
         async def story(mirror: Mirror) -> None:
             offer(mirror, plan, 500)
-            await until(lambda: settled(mirror), 60.0)
+            await until(lambda: settled(mirror))
             report = mirror.report("flights")
             assert (report.failed, report.answered) == (500, 0)
             assert report.last_error.startswith(code)

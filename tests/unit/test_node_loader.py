@@ -112,7 +112,7 @@ def runtime(resident: Resident) -> Constant:
 
 async def until(check: Callable[[], object]) -> None:
     """Let the loop turn until something is so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.001)
 

@@ -85,7 +85,7 @@ async def pod(folder: Folder, url: str = "", **more: Any) -> AsyncIterator[Taker
 
 async def until(check: Callable[[], object]) -> None:
     """Let the loop turn until something is so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.01)
 

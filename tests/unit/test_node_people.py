@@ -15,6 +15,7 @@ from joserfc.jwk import OctKey, OKPKey
 from quarterdeck.errors import Forbidden, TooMany, Unauthenticated
 from quarterdeck.plan import AccessMode, Key, TokenIssuer
 from quarterdeck_deployer.access import Caller
+from quarterdeck_deployer.database import Database
 from quarterdeck_deployer.issuing import Issuer
 from quarterdeck_node import auth, people
 from quarterdeck_node.auth import Keyring, Meter, Scope, digest_of
@@ -30,7 +31,14 @@ ADMIN = Caller("admin", "admin", "token", None)
 @pytest.fixture
 def issuer(tmp_path: Path) -> Issuer:
     """The deployer's own, at a fixed time."""
-    return Issuer(tmp_path / "keys.json", "local", lambda: NOW)
+    return issuer_in(tmp_path / "ours.db", "local")
+
+
+def issuer_in(file: Path, instance: str) -> Issuer:
+    """An instance's, with a database of its own."""
+    database = Database(file)
+    database.migrate()
+    return Issuer(database, "a" * 43, instance, lambda: NOW)
 
 
 def ring(issuer: Issuer, now: float = NOW) -> Keyring:
@@ -82,13 +90,15 @@ def test_forged_tokens_open_nothing(issuer: Issuer, tmp_path: Path) -> None:
     shown = issuer.public().keys[0]
     foreign = OKPKey.generate_key("Ed25519", {"kid": shown["kid"]}, private=True)
     shared = OctKey.import_key(shown["x"], {"kid": shown["kid"]})
-    mine = issuer._keys[0]
+    mine = issuer._keys()[0]
     ed = {"alg": "Ed25519", "kid": shown["kid"]}
-    head, body = (urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({"alg": "none"}, forged()))
+    parts = ({"alg": "none"}, {**ed, "crit": 1}, forged())
+    head, odd, body = (urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
     attempts = [
         jwt.encode(ed, forged(), foreign, algorithms=["Ed25519"]),
         jwt.encode({"alg": "HS256", "kid": shown["kid"]}, forged(), shared, algorithms=["HS256"]),
         f"{head}.{body}.",
+        f"{odd}.{body}.AAAA",
         *(
             jwt.encode(ed, claims, mine, algorithms=["Ed25519"])
             for claims in (forged(iss="urn:quarterdeck:other"), forged(aud="else"), forged(exp="soon"), forged(exp=None))
@@ -116,7 +126,7 @@ def test_what_is_remembered_of_tokens_is_bounded(issuer: Issuer, monkeypatch: py
 
 def test_two_issuers_may_open_one_node(issuer: Issuer, tmp_path: Path) -> None:
     """Each signs for itself."""
-    other = Issuer(tmp_path / "other.json", "other", lambda: NOW)
+    other = issuer_in(tmp_path / "other.db", "other")
     both = Keyring([], [issuer.public(), other.public()], clock=lambda: NOW)
     for one in (issuer, other):
         assert both.find(one.issue(ANNA, 1).token).meter.id == "person:anna"

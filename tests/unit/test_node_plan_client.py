@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quarterdeck.plan import Key, NodeReport, Plan
+from quarterdeck.plan import DeploymentPlan, Key, Mirror, NodeReport, Plan, VersionRef
 from quarterdeck_node.plan_client import PlanClient, PlanFile
 from quarterdeck_node.settings import Settings
 from tests.plan_server import TOKEN, PlanServer, plan_server
@@ -80,7 +80,7 @@ async def client(folder: Path, server: PlanServer, taker: Taker) -> AsyncIterato
 
 async def until(check: Callable[[], object]) -> None:
     """Let the loop turn until something is so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.01)
 
@@ -106,6 +106,30 @@ def test_plans_only_rise_and_are_kept(tmp_path: Path) -> None:
 
     with plan_server() as server:
         asyncio.run(story(server))
+
+
+def test_a_node_tells_what_it_was_told_when_it_is_asked_and_only_then(tmp_path: Path) -> None:
+    """Also from the stored plan, before there is any other one; the mirroring token is nobody's business."""
+    (tmp_path / "token").write_text(TOKEN)
+    version = VersionRef(model="late", version=2, digest=f"sha256:{2:064x}")
+    mirror = Mirror(url="http://127.0.0.1:1", version=version, token="m" * 40)
+    given = {"name": "late", "project": "ours", "role": "main", "revision": 3, "generation": 7, "resident": [version]}
+    told = DeploymentPlan(**given, active=version, mirror=mirror)
+    PlanFile(tmp_path).write(plan(5).model_copy(update={"deployments": [told]}))
+
+    async def story(server: PlanServer) -> None:
+        async with client(tmp_path, server, Taker()):
+            await until(lambda: server.reports)
+            assert server.newest().told == []
+            server.asks = True
+            await until(lambda: server.newest().told)
+            server.asks = False
+            await until(lambda: not server.newest().told)
+
+    with plan_server() as server:
+        asyncio.run(story(server))
+        [said] = next(report.told for report in server.reports if report.told)
+    assert said == told.model_copy(update={"mirror": mirror.model_copy(update={"token": ""})})
 
 
 def test_a_plan_that_could_not_be_applied_is_asked_for_again(tmp_path: Path) -> None:

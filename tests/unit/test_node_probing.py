@@ -79,7 +79,7 @@ def run(world: World, story: Callable[[], Awaitable[None]]) -> None:
     async def whole() -> None:
         task = asyncio.create_task(world.prober.run())
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await story()
         finally:
             task.cancel()

@@ -55,7 +55,7 @@ def deployment(*resolve: VersionName, generation: int = 1) -> DeploymentPlan:
 
 async def until(check: Callable[[], object]) -> None:
     """Let the loop turn until something is so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.001)
 

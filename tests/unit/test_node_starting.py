@@ -53,7 +53,7 @@ def test_no_program_starts_in_a_folder_that_cannot_be_used(tmp_path: Path, progr
     (tmp_path / "file").touch()
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in PROGRAMS)}
     environ |= {"QUARTERDECK_FOLDER": str(tmp_path / "file"), "QUARTERDECK_PORT": "0"}
-    done = subprocess.run([sys.executable, "-m", program], env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-m", program], env=environ, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["error", "hint"]
 
@@ -67,7 +67,7 @@ def test_files_are_allowed_as_connections_need(soft: int, cap: int, expected: in
     )
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in PROGRAMS)}
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 4_000
-    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.split() == [str(expected), "4000"]
 
 
@@ -122,4 +122,4 @@ def test_a_program_that_is_told_to_end_while_it_still_starts_ends_at_once(tmp_pa
         assert started.stdout is not None
         assert started.stdout.readline() == "importing\n"
         started.terminate()
-        assert started.wait(30) == 0
+        assert started.wait(60) == 0

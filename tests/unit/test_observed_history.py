@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -182,3 +183,20 @@ def test_what_an_earlier_process_heard_is_no_life() -> None:
     nodes.remember("main", report(boot="old"), clock.now)
     assert [one.boot for one in nodes.live()] == ["new"]
     assert not Heard(report(), clock.now, present=False).live(clock.now)
+
+
+def test_a_word_is_not_lost_to_a_memory_that_comes_at_the_same_moment() -> None:
+    """A node that joins has its infrastructure's nodes remembered again, in another thread than the one that takes reports."""
+    at_once: list[threading.Thread] = []
+
+    def clock() -> float:
+        # Asked in the middle of taking a report over.
+        at_once.append(threading.Thread(target=nodes.remember, args=("challenger", report(node="challenger"), 1.0)))
+        at_once[-1].start()
+        at_once[-1].join(0.2)
+        return 2.0
+
+    nodes = Nodes(clock)
+    nodes.take("main", report())
+    at_once[0].join()
+    assert [one.report.node for one in (nodes.heard("main"), nodes.heard("challenger")) if one] == ["main", "challenger"]

@@ -94,7 +94,7 @@ def test_open_loop_sends_what_the_clock_says(rate: float, seconds: float) -> Non
 
 def test_open_loop_counts_latency_from_the_planned_moment() -> None:
     """One connection, 50 ms per answer, a request due every 20 ms: each waits for all before it, and says so."""
-    found = load(Server(lambda _: (200, 0.05)), 50.0, 0.4, 1)
+    found = load(Server(lambda _: (200, 0.05)), 50.0, 1.0, 1)
     # The n-th answer (from 0) cannot come before (n + 1) * 50 ms, and its request was due at n * 20 ms.
     assert len(found.latencies) >= 5
     for number, latency in enumerate(found.latencies):
@@ -111,7 +111,7 @@ def test_one_slow_answer_is_felt_by_those_that_were_due_meanwhile() -> None:
 def test_closed_loop_has_one_request_per_connection(connections: int) -> None:
     """Never more under way than there are connections, and with instant answers none ever rests."""
     server = Server(lambda _: (200, 0.02))
-    found = load(server, 0.0, 0.2, connections)
+    found = load(server, 0.0, 0.5, connections)
     assert server.most == connections
     assert len(found.latencies) == found.sent == server.requests >= connections
     assert not found.due

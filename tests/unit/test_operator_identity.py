@@ -103,7 +103,7 @@ def test_a_flood_of_tokens_is_told_to_come_again() -> None:
     class Slow(ReviewerTwin):
         def review(self, token: str) -> Identity | None:
             """After the test says so."""
-            go.wait(10)
+            go.wait(60)
             return super().review(token)
 
     async def scene(guard: Guard) -> list[Identity | BaseException]:
@@ -126,7 +126,7 @@ def test_one_who_hangs_up_takes_nothing_from_the_others() -> None:
     class Slow(ReviewerTwin):
         def review(self, token: str) -> Identity | None:
             """After the test says so."""
-            go.wait(10)
+            go.wait(60)
             return super().review(token)
 
     reviewer = Slow({TOKEN: POD})

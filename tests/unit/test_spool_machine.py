@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -241,7 +240,6 @@ class Shipping(RuleBasedStateMachine):
         return table["boot"].to_pylist(), table["seq"].to_pylist()
 
 
-@pytest.mark.timeout(120)
 def test_any_order_of_crashes_and_outages_loses_no_acknowledged_row() -> None:
     """Each is read exactly once in the end; each drop is counted by its reason and shows as a gap in the sequence."""
     # Not shrunk: the steps of a long story are short to read, and shrinking one takes minutes.

@@ -169,7 +169,6 @@ class Stores(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-@pytest.mark.timeout(120)
 def test_stores_agree_with_a_dictionary() -> None:
     """Same answers and same refusals, whatever came before."""
     # Not shrunk: the steps of a long story are short to read, and shrinking one takes minutes.

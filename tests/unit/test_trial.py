@@ -53,7 +53,7 @@ def load(folder):
     os._exit(0)
 """
     with pytest.raises(PackageRefused, match="took longer than"):
-        tried(leaves, tmp_path, seconds=5.0)
+        tried(leaves, tmp_path, seconds=10.0)
     child = Path(f"/proc/{told.read_text()}/stat")
     eventually(lambda: not child.exists() or child.read_text().split()[2] == "Z")
 
