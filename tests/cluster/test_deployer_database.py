@@ -133,7 +133,7 @@ def deployed(deployer: SecondDeployer, versions: tuple[VersionRef, ...]) -> None
         for ref in versions:
             client.register(ref)
         client.put_deployment(NAME, wish("the first one"))
-        # A node that is refused something in its first moments asks again, and whoever waits for the action is told at once.
+        # Not by waiting within the request: a pod that is being replaced answers whoever waits before it ends.
         eventually(lambda: client.deployment(NAME)["observed"]["applied"], SECONDS, every=0.3)
 
 

@@ -143,8 +143,9 @@ def test_a_challenger_counts_once_main_has_followed() -> None:
     same = {"ChallengerReceiving": ("False", "SameAsMain", "it is main already")}
     assert seen(resource(receiving, challenger=version(2)), challenger=pair).applied
     assert seen(resource(same, challenger=version(2)), challenger=pair).applied
-    found = seen(resource(loading), challenger=pair)
-    assert (found.main_applied, found.applied) == (True, False)
+    # What went wrong before, on its way, is no refusal of it.
+    found = seen(resource(loading, lastFailure=REFUSED), challenger=pair)
+    assert (found.main_applied, found.applied, found.failure) == (True, False, None)
     assert found.waiting_for == "flights v2 gets no copies yet: it is loading."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast, get_args
 
@@ -48,9 +49,13 @@ def holds(resource: Object) -> bool:
     """Whether the operator has stopped a change, or nodes refuse a version that is wanted."""
     status = status_of(resource)
     conditions = {one.type: one for one in status.conditions}
-    challenger = conditions.get("ChallengerReady")
-    refused = challenger is not None and challenger.status == "False" and challenger.reason not in ("NoChallenger", "Loading")
-    return status.phase in ("Held", "RolledBack", "Failed") or refused
+    return status.phase in ("Held", "RolledBack", "Failed") or _challenger_refused(conditions)
+
+
+def _challenger_refused(conditions: Mapping[str, StatusCondition]) -> bool:
+    """Whether a challenger node has said no; one that still loads has not."""
+    ready = conditions.get("ChallengerReady")
+    return ready is not None and ready.status == "False" and ready.reason not in ("NoChallenger", "Loading")
 
 
 class _Seen:
@@ -201,7 +206,7 @@ class _Seen:
     def trouble(self) -> bool:
         """Whether something that is wanted is refused now, as opposed to once."""
         told = ("ModelLoaded", "ArtifactVerified", "PodsHealthy")
-        refused = self.wish.challenger is not None and self.false("ChallengerReady")
+        refused = self.wish.challenger is not None and _challenger_refused(self.conditions)
         return refused or self.hold() is not None or any(self.false(one) for one in told)
 
     def looked(self) -> bool:
