@@ -152,16 +152,6 @@ class Audit:
     def __init__(self, sessions: sessionmaker[Session]) -> None:
         self._sessions = sessions
 
-    def entries(self, object: str = "", before: int | None = None, limit: int = 100) -> list[AuditView]:
-        """The newest entries first.
-
-        Args:
-            object: only of this object, e.g. ``deployment/late-flights``; empty: of all.
-            before: only entries older than this sequence number.
-            limit: at most so many.
-        """
-        return self.listed(Window(limit, (before,) if before is not None else None), AuditFilter(object)).items
-
     def listed(self, window: Window, wanted: AuditFilter) -> Listed[AuditView]:
         """The newest entries first, page by page."""
         query = windowed(select(AuditEntry), window, AuditEntry.sequence, descending=True)

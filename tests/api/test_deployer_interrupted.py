@@ -13,10 +13,11 @@ from sqlalchemy import event, func, select, text
 from quarterdeck.plan import DeploymentReport, NodeReport, Plan, VersionReport
 from quarterdeck.rollout import Decision, decide
 from quarterdeck.storage import open_storage
-from quarterdeck_deployer.audit import Act
+from quarterdeck_deployer.audit import Act, AuditFilter
 from quarterdeck_deployer.database import Database
 from quarterdeck_deployer.deployer import Deployer
 from quarterdeck_deployer.keys import KeyInput
+from quarterdeck_deployer.listing import Window
 from quarterdeck_deployer.models import ApiKey, AuditEntry, Deployment, NodeState, Revision, Version
 from quarterdeck_deployer.nodes import NODES
 from quarterdeck_deployer.plans import PlanBuilder
@@ -119,7 +120,7 @@ def test_an_action_that_dies_anywhere_was_never_there(deployer: Deployer, name: 
     assert finished > 3
     after = counts(deployer.database)
     assert {table: after[table] - before[table] for table in after if after[table] != before[table]} == adds
-    newest = deployer.audit.entries(limit=1)[0]
+    newest = deployer.audit.listed(Window(1), AuditFilter()).items[0]
     assert (newest.who, newest.reason) == ("ana", "because")
 
 

@@ -23,9 +23,10 @@ from sqlalchemy import select
 from quarterdeck.api_keys import format_key, mistyped
 from quarterdeck.errors import Forbidden, NotFound, Unauthenticated
 from quarterdeck.plan import AccessMode, Key
-from quarterdeck_deployer.audit import Act, Audit
+from quarterdeck_deployer.audit import Act, Audit, AuditFilter
 from quarterdeck_deployer.database import Database
 from quarterdeck_deployer.keys import KeyInput, Keys, NewKey, Scope, console_entry, console_key, keyring, mirror_entry
+from quarterdeck_deployer.listing import Window
 from quarterdeck_deployer.models import ApiKey
 from quarterdeck_deployer.projects import ProjectInput, Projects
 from quarterdeck_node.auth import Keyring
@@ -167,7 +168,7 @@ class KeyLives(RuleBasedStateMachine):
             kept = [row.sha256 for row in session.scalars(select(ApiKey))]
         assert all(re.fullmatch("[0-9a-f]{64}", each) for each in kept)
         told = [one.model_dump_json() for one in self.keys.all()] + [one.model_dump_json() for one in self._ring()]
-        trail = Audit(self.database.sessions).entries(limit=1000)
+        trail = Audit(self.database.sessions).listed(Window(1000), AuditFilter()).items
         told += [entry.model_dump_json() for entry in trail]
         assert len(trail) == self.actions
         files = [path.read_bytes() for path in self.folder.iterdir()]

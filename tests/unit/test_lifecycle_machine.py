@@ -26,8 +26,9 @@ from quarterdeck.errors import Conflict, NotFound
 from quarterdeck.plan import DeploymentPlan, DeploymentReport, LoadState, NodeReport, Plan, Role, VersionRef, VersionReport
 from quarterdeck.rollout import Decision, Record, Spec, decide
 from quarterdeck.storage.memory import MemoryStorage
-from quarterdeck_deployer.audit import Act
+from quarterdeck_deployer.audit import Act, AuditFilter
 from quarterdeck_deployer.deployer import Deployer
+from quarterdeck_deployer.listing import Window
 from quarterdeck_deployer.models import Deployment, Revision
 from quarterdeck_deployer.nodes import NODES
 from quarterdeck_deployer.observed import ObservedDeployment
@@ -585,7 +586,7 @@ class Lifecycle(RuleBasedStateMachine):
     def history_is_gapless_and_never_changes(self) -> None:
         """Numbers count up from 1; every revision stays what it was; each has its row in the audit trail."""
         for name, truth in self.truth.items():
-            entries = self.world.deployer.audit.entries(f"deployment/{name}", limit=1000)
+            entries = self.world.deployer.audit.listed(Window(1000), AuditFilter(f"deployment/{name}")).items
             assert [entry.verb for entry in reversed(entries)] == [one.kind for one in truth.revisions]
             if truth.alive:
                 history = self.world.deployer.deployments.history(name)
